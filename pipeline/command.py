@@ -1,0 +1,27 @@
+"""The entry of every stage: Typer, and one clear message where something stops it."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+
+from pipeline.data.files import Stop
+from pipeline.params import FILE
+
+
+def run(main: Callable[..., Any]) -> None:
+    """Run a stage's `main` as a command; a stop becomes a message and exit status 1."""
+    try:
+        typer.run(main)
+    except Stop as stop:
+        sys.stderr.write(f"\nstopped: {stop}\n")
+        sys.exit(1)
+    except ValidationError as error:
+        problems = [
+            f"  {'.'.join(map(str, p['loc']))}: {p['msg']} (found: {p['input']!r})"
+            for p in error.errors()
+        ]
+        sys.stderr.write("\n".join([f"\nstopped: {FILE} does not fit:", *problems]) + "\n")
+        sys.exit(1)

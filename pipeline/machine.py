@@ -1,0 +1,14 @@
+"""The section `machine`: what changes a run's cost but not its results; DVC does not track it."""
+
+from typing import Literal
+
+from pipeline.params import Section
+
+
+class Machine(Section):
+    """How the work is done on this machine."""
+
+    device: Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
+    threads: int  # of torch and FAISS; 0 = as many as there are cores
+    embed_batch: int  # items a forward pass of `embed` and of validation
+    checkpoint_seconds: int  # at least so long between two checkpoints inside an epoch
