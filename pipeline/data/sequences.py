@@ -1,0 +1,72 @@
+"""Rows of items per user without padding: one flat array and where each row begins."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+PAD = 0  # no item; items are 1..N
+
+
+class Lists(NamedTuple):
+    """Rows of items per user, without padding, oldest item first."""
+
+    items: np.ndarray  # [total] int32, all users' items one after another
+    offsets: np.ndarray  # [U + 1] int64, user u owns items[offsets[u]:offsets[u + 1]]
+
+
+def from_rows(rows: Sequence[Sequence[int] | np.ndarray]) -> Lists:
+    """Put rows of items one after another."""
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    items = np.fromiter((item for row in rows for item in row), np.int32, int(offsets[-1]))
+    return Lists(items, offsets)
+
+
+def lengths(lists: Lists) -> np.ndarray:
+    """Count each user's items: [U] int64."""
+    return np.diff(lists.offsets)
+
+
+def owners(lists: Lists) -> np.ndarray:
+    """Name the user of each item: [total] int64."""
+    return np.repeat(np.arange(len(lists.offsets) - 1), lengths(lists))
+
+
+def take(lists: Lists, rows: np.ndarray) -> Lists:
+    """Keep the given rows ([n] int), in the order given."""
+    return _pieces(lists, lists.offsets[:-1][rows], lengths(lists)[rows])
+
+
+def last(lists: Lists, n: int) -> Lists:
+    """Keep the last n items of each row, all of a shorter one."""
+    kept = np.minimum(lengths(lists), n)
+    return _pieces(lists, lists.offsets[1:] - kept, kept)
+
+
+def drop_last(lists: Lists, n: int) -> Lists:
+    """Leave out the last n items of each row; a shorter one becomes empty."""
+    return _pieces(lists, lists.offsets[:-1], np.maximum(lengths(lists) - n, 0))
+
+
+def pad(lists: Lists, length: int) -> np.ndarray:
+    """Lay each row out at the left of a [U, length] int32 matrix, with PAD to its right.
+
+    Raises:
+        ValueError: a row is longer than `length`; cut it with `last` before.
+    """
+    counts = lengths(lists)
+    longest = int(counts.max(initial=0))
+    if longest > length:
+        raise ValueError(f"a row has {longest} items, more than the {length} columns to pad to")
+    padded = np.full((len(counts), length), PAD, np.int32)
+    padded[np.arange(length) < counts[:, None]] = lists.items
+    return padded
+
+
+def _pieces(lists: Lists, starts: np.ndarray, counts: np.ndarray) -> Lists:
+    """Copy items[starts[r] : starts[r] + counts[r]] for each new row r."""
+    offsets = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    shift = np.repeat(starts - offsets[:-1], counts)  # from a place in the new array to the old one
+    return Lists(lists.items[np.arange(offsets[-1]) + shift], offsets)

@@ -1,0 +1,93 @@
+"""Leave-one-out in the window of a user's last items: train part, validation and test item."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.data import sequences
+from pipeline.data.sequences import Lists
+from pipeline.params import Section
+
+HELD_OUT = 2  # the last item of a window is for the test, the one before for validation
+
+
+class Protocol(Section):
+    """How users are tested; training's validation and `evaluate` share it."""
+
+    min_items: int = Field(ge=HELD_OUT + 1)  # users with fewer are dropped
+    window: int = Field(ge=HELD_OUT + 1)  # a user's last items that are looked at
+    mask: Literal["window", "all", "none"]  # what of a user's past may not be retrieved
+    catalogue: Literal["window", "all"]  # candidates: items of the windows, or the item table
+    select: Literal["hr@10", "ndcg@10"]  # the validation metric of the best epoch
+
+    @property
+    def history(self) -> int:
+        """The longest history a user encoder reads, L."""
+        return self.window - HELD_OUT - 1
+
+    @property
+    def cutoff(self) -> int:
+        """The K of the selecting metric."""
+        return int(self.select.partition("@")[2])
+
+
+class HeldOut(NamedTuple):
+    """One held-out item a user, and what is known before it."""
+
+    histories: Lists  # what the user encoder reads, oldest first, at most window - 3 items
+    masked: Lists  # items that may not be retrieved
+    items: np.ndarray  # [U] int32, the held-out item
+
+
+class Split(NamedTuple):
+    """A domain's interactions, divided."""
+
+    train: Lists  # the window without the two held-out items: at most window - 2 items
+    valid: HeldOut
+    test: HeldOut
+    candidates: np.ndarray  # [N + 1] bool, the catalogue; PAD is never in it
+
+
+def split(histories: Lists, n_items: int, protocol: Protocol) -> Split:
+    """Divide each user's history, oldest item first, into train part, validation and test.
+
+    Args:
+        histories: whole histories, row u is user u's.
+        n_items: N, the number of items in the item table.
+        protocol: window, mask and catalogue.
+
+    Raises:
+        ValueError: a user has too few items to hold two out of.
+    """
+    shortest = sequences.lengths(histories).min(initial=protocol.min_items)
+    if shortest < protocol.min_items:
+        raise ValueError(
+            f"a user has {shortest} items, fewer than protocol.min_items = {protocol.min_items}"
+        )
+    windows = sequences.last(histories, protocol.window)
+    candidates = np.full(n_items + 1, protocol.catalogue == "all")
+    if protocol.catalogue == "window":
+        candidates[windows.items] = True
+    candidates[sequences.PAD] = False
+    return Split(
+        train=sequences.drop_last(windows, HELD_OUT),
+        valid=_held_out(histories, windows, 2, protocol),
+        test=_held_out(histories, windows, 1, protocol),
+        candidates=candidates,
+    )
+
+
+def _held_out(histories: Lists, windows: Lists, back: int, protocol: Protocol) -> HeldOut:
+    """Hold out the item `back` places from the end; all before it is known."""
+    before = sequences.drop_last(windows, back)
+    masked = {
+        "window": lambda: before,
+        "all": lambda: sequences.drop_last(histories, back),
+        "none": lambda: sequences.last(windows, 0),
+    }[protocol.mask]()
+    return HeldOut(
+        histories=sequences.last(before, protocol.history),
+        masked=masked,
+        items=windows.items[windows.offsets[1:] - back],
+    )

@@ -1,0 +1,43 @@
+"""The canonical tables: names and types; save and load of a prepared domain."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from pipeline.data import sequences
+
+PAD = sequences.PAD
+
+ITEMS = pl.Schema({"id": pl.String, "text": pl.String, "cover": pl.String})
+USERS = pl.Schema({"id": pl.String, "valid": pl.Int32, "test": pl.Int32})
+
+
+class Prepared(NamedTuple):
+    """A domain as every later stage reads it."""
+
+    items: pl.DataFrame  # N rows of ITEMS, row i - 1 is item i; text and cover are null if missing;
+    # cover is the name of a file inside the covers folder
+    users: pl.DataFrame  # U rows of USERS; valid and test are the held-out items
+    sequences: sequences.Lists  # row u is user u's whole history, oldest first
+
+
+def save(folder: Path, prepared: Prepared) -> None:
+    """Write a prepared domain into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    prepared.items.match_to_schema(ITEMS).write_parquet(folder / "items.parquet")
+    prepared.users.match_to_schema(USERS).write_parquet(folder / "users.parquet")
+    np.save(folder / "sequences.npy", prepared.sequences.items.astype(np.int32, copy=False))
+    np.save(folder / "offsets.npy", prepared.sequences.offsets.astype(np.int64, copy=False))
+
+
+def load(folder: Path) -> Prepared:
+    """Read a prepared domain; its sequences stay on disk, mapped into memory."""
+    return Prepared(
+        items=pl.read_parquet(folder / "items.parquet"),
+        users=pl.read_parquet(folder / "users.parquet"),
+        sequences=sequences.Lists(
+            np.load(folder / "sequences.npy", mmap_mode="r"), np.load(folder / "offsets.npy")
+        ),
+    )
