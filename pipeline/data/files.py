@@ -35,6 +35,11 @@ def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  # whatever JS
     write_text(path, text + "\n")
 
 
+def read_json(path: Path) -> Any:  # noqa: ANN401  # whatever JSON can hold
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 @contextlib.contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
     """Give a folder to write in that takes the place of `out` at success and vanishes otherwise."""

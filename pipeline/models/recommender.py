@@ -1,0 +1,146 @@
+"""A tower and a user encoder together: vectors of items and users; save and load of a model."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.content import device
+from pipeline.data import files
+from pipeline.data.sequences import Lists, lengths, pad, take
+from pipeline.models.items import ContentTower, EndToEndTower
+from pipeline.params import Section
+
+USERS_A_PASS = 1024  # users a forward pass of the user encoder outside training
+
+
+class ModelSettings(Section):
+    """What every run shares."""
+
+    width: int  # D
+
+
+class Recommender(nn.Module):
+    """Predict the next item by the inner product of a query vector with item vectors."""
+
+    def __init__(self, tower: nn.Module, users: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+        self.users = users
+
+    def slots(self, vectors: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
+        """Encode histories and keep the slots that hold an item.
+
+        Args:
+            vectors: [M, D], vectors of the items at hand.
+            inputs: [B, T] int64, positions in `vectors`, right-padded with any position.
+            lengths: [B] int64.
+
+        Returns:
+            [P, D], a query vector after each item, row by row.
+        """
+        encoded: Tensor = self.users(vectors[inputs], lengths)
+        slots = torch.arange(inputs.shape[1], device=inputs.device)
+        return encoded[slots < lengths[:, None]]
+
+    @torch.no_grad()
+    def item_vectors(self, wanted: np.ndarray, batch: int) -> np.ndarray:
+        """Encode items in evaluation mode, like lengths together.
+
+        Args:
+            wanted: [N + 1] bool, the items to encode.
+            batch: items a forward pass.
+
+        Returns:
+            [N + 1, D] float32; rows of items that are not wanted are 0.
+        """
+        self.eval()
+        where = next(self.parameters()).device
+        items = np.flatnonzero(wanted)
+        if isinstance(self.tower, EndToEndTower):
+            cost = sum(content.lengths for content in self.tower.contents.values())
+            items = items[np.argsort(cost[items], kind="stable")]
+        vectors: np.ndarray | None = None
+        for start in range(0, len(items), batch):
+            some = items[start : start + batch]
+            with device.autocast(where):
+                made = self.tower(torch.from_numpy(some).to(where)).float().cpu().numpy()
+            if vectors is None:
+                vectors = np.zeros((len(wanted), made.shape[1]), np.float32)
+            vectors[some] = made
+        assert vectors is not None, "a catalogue has at least one item"
+        return vectors
+
+    @torch.no_grad()
+    def queries(self, histories: Lists, items: np.ndarray) -> np.ndarray:
+        """Make the query vectors of users from their histories.
+
+        Args:
+            histories: each user's items, oldest first, 1..L of them.
+            items: [N + 1, D] float32, item vectors.
+
+        Returns:
+            [U, D] float32.
+        """
+        self.eval()
+        parameter = next(self.users.parameters())
+        vectors = torch.from_numpy(items).to(parameter)
+        n = lengths(histories)
+        queries = np.empty((len(n), items.shape[1]), np.float32)
+        for start in range(0, len(n), USERS_A_PASS):
+            users = np.arange(start, min(start + USERS_A_PASS, len(n)))
+            some = n[users]
+            inputs = torch.from_numpy(pad(take(histories, users), int(some.max())))
+            inputs = inputs.long().to(parameter.device)
+            last = torch.from_numpy(some).to(parameter.device)
+            with device.autocast(parameter.device):
+                encoded = self.users(vectors[inputs], last)
+            rows = torch.arange(len(users), device=parameter.device)
+            queries[users] = encoded[rows, last - 1].float().cpu().numpy()
+        return queries
+
+    def own_state(self) -> dict[str, Tensor]:
+        """Everything saved beside encoders: the id table or the head, and the user encoder."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("tower.encoders.")}
+
+
+def save(folder: Path, model: Recommender, described: dict[str, object]) -> None:
+    """Write a model's weights (encoders apart) and what shaped them."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.own_state().items()}
+    save_file(state, folder / "model.safetensors")
+    files.write_json(folder / "model.json", described)
+
+
+def load_start(folder: Path, model: Recommender) -> None:
+    """Start a model from a pre-trained one: head and user encoder, with positions.
+
+    The standardisation stays that of the model's own catalogue: its statistics are the starting
+    encoder's over the contents at hand, and belong to the domain, not to what was learned.
+
+    Raises:
+        Stop: the pre-trained model has other parts or widths.
+    """
+    state = load_file(folder / "model.safetensors")
+    own = model.own_state()
+    for name in statistics(model):
+        state[name] = own[name].cpu()
+    differing = sorted(
+        name
+        for name in state.keys() | own.keys()
+        if name not in state or name not in own or state[name].shape != own[name].shape
+    )
+    if differing:
+        raise files.Stop(
+            f"the pre-trained model in {folder} does not fit this run: {differing[:5]} differ; "
+            "pre-train again with the same model, tower and user_encoders sections (dvc repro)"
+        )
+    model.load_state_dict(state, strict=False)
+
+
+def statistics(model: Recommender) -> list[str]:
+    """Name the buffers that hold a content head's standardisation."""
+    if not isinstance(model.tower, ContentTower):
+        return []
+    return [f"tower.head.{name}" for name, _ in model.tower.head.named_buffers()]

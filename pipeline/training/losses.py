@@ -1,0 +1,53 @@
+"""Losses: pure functions of query vectors, item vectors and a batch -> a scalar.
+
+`queries` [P, D] holds a vector after each input item, `vectors` [M, D] one an item of the batch.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.training.batches import Batch
+
+
+def in_batch(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+    """In-batch debiased cross-entropy, computed once per distinct item.
+
+    For the next item t of a user, with s the inner products, p_j an item's share of the domain's
+    training interactions and c_j the times it stands in the batch's windows,
+    `-log(e^(s_t - log p_t) / (e^(s_t - log p_t) + sum_j c_j e^(s_j - log p_j)))`, where j runs over
+    the batch's items that are not in the user's own window. Equal to the loss over all slots of
+    the batch (Ni et al., IDvs.MoRec's "in-batch debiased" training), which repeats an item once a
+    slot. p is used in training only.
+    """
+    log_share = batch.log_share.to(queries.dtype)
+    logits = queries @ vectors.T - log_share  # [P, M]
+    positive = logits.gather(1, batch.targets[:, None])
+    logits = logits + batch.counts.to(queries.dtype).log()
+    logits = logits.masked_fill(batch.own[batch.owners], -torch.inf)
+    logits = logits.scatter(1, batch.targets[:, None], positive)
+    return F.cross_entropy(logits, batch.targets)
+
+
+def bce(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+    """Binary cross-entropy with one uniform negative a slot (NineRec's, after Kang and McAuley).
+
+    `mean(-log sigma(q . e+)) + mean(-log(1 - sigma(q . e-)))` over the slots.
+    """
+    positive = (queries * vectors[batch.targets]).sum(1)
+    negative = (queries * vectors[batch.negatives]).sum(1)
+    return F.softplus(-positive).mean() + F.softplus(negative).mean()
+
+
+def full_softmax(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
+    """Cross-entropy over the whole catalogue, which is what `vectors` holds then."""
+    return F.cross_entropy(queries @ vectors.T, batch.targets)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Batch], Tensor]] = {
+    "in_batch": in_batch,
+    "bce": bce,
+    "full_softmax": full_softmax,
+}

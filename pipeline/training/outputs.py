@@ -1,0 +1,98 @@
+"""A run's folder: all that evaluation and later tools need, and nothing that differs by machine."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from pipeline.content import encoders
+from pipeline.data import files
+from pipeline.models import items, recommender
+from pipeline.training import grid, loop, runs
+
+
+def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> None:
+    """Write one trained model of a run: weights, vectors of items and users, its curve."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model, table = trained.model, work.prepared.items
+    wanted = np.arange(len(table) + 1) > 0
+    vectors = model.item_vectors(wanted, work.machine.embed_batch)
+    np.save(folder / "items.npy", vectors)
+    for name, held_out in (("valid", work.split.valid), ("test", work.split.test)):
+        np.save(folder / f"queries_{name}.npy", model.queries(held_out.histories, vectors))
+    table.select("id").write_parquet(folder / "ids.parquet")
+    write_model(folder, work, model)
+    best, fitted = trained.last.best, trained.phases.values()
+    curve(fitted).write_csv(folder / "curve.csv")
+    described = {
+        **work.name._asdict(),
+        "seed": seed,
+        "best_epoch": best.epoch,
+        "best_phase": best.phase,
+        "epochs": sum(one.epochs for one in fitted),
+        "capped": any(one.capped for one in fitted),
+        "valid": {"hr@10": best.hr, "ndcg@10": best.ndcg},
+    }
+    files.write_json(folder / "run.json", described)
+
+
+def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -> None:
+    """Write a model with what shaped it; encoders that trained in their library's own format."""
+    s = work.settings
+    shaped = {
+        "run": work.name.run,
+        "tower": work.kind.tower,
+        "content": work.name.content,
+        "user_encoder": work.name.user,
+        "width": s.model.width,
+        "length": work.length,
+        "user_encoders": s.user_encoders.model_dump(),
+        "head": None if s.tower is None else s.tower.model_dump(),
+        "items": len(work.prepared.items),
+    }
+    if work.inputs.embeddings is not None:
+        shaped["passport"] = files.read_json(work.inputs.embeddings / "passport.json")
+    recommender.save(folder, model, shaped)
+    if isinstance(model.tower, items.EndToEndTower):
+        for modality, encoder in model.tower.encoders.items():
+            assert isinstance(encoder, encoders.Encoder)
+            encoders.save(encoder, folder / "encoder" / modality)
+
+
+def curve(phases: Iterable[loop.Fitted]) -> pl.DataFrame:
+    """Join the phases' curves; the second's epoch 0 is the first's best, where it began."""
+    rows, offset = [], 0
+    for phase in phases:
+        rows += [row._replace(epoch=row.epoch + offset) for row in phase.curve]
+        offset += phase.epochs
+    return pl.DataFrame(
+        rows,
+        schema={
+            "epoch": pl.Int64,
+            "phase": pl.String,
+            "loss": pl.Float64,
+            "hr@10": pl.Float64,
+            "ndcg@10": pl.Float64,
+            "learning_rate": pl.Float64,
+        },
+        orient="row",
+    )
+
+
+def write_search(
+    folder: Path, tried: list[tuple[grid.Point, runs.Trained]], chosen: grid.Point
+) -> None:
+    """Write what the search tried and found on validation."""
+    rows = [
+        {
+            **point._asdict(),
+            "hr@10": trained.last.best.hr,
+            "ndcg@10": trained.last.best.ndcg,
+            "epochs": sum(phase.epochs for phase in trained.phases.values()),
+            "is_capped": any(phase.capped for phase in trained.phases.values()),
+            "is_chosen": point == chosen,
+        }
+        for point, trained in tried
+    ]
+    pl.DataFrame(rows).write_csv(folder / "search.csv")

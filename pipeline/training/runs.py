@@ -1,0 +1,205 @@
+"""Runs: which tower starts where, what of it trains, and how one trial of it is done."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+
+from pipeline.content import device, encoders, store
+from pipeline.content.image import ImageContent
+from pipeline.content.text import TextContent
+from pipeline.data import covers, files, split, tables
+from pipeline.machine import Machine
+from pipeline.models import items, recommender, users
+from pipeline.training import grid, loop
+from pipeline.training.checkpoint import Keeper
+
+
+class Kind(NamedTuple):
+    """What makes a run this run, beside where it starts."""
+
+    tower: Literal["id", "frozen", "end2end"]  # `tuned` is frozen over tuned embeddings
+    trains: bool = True
+    paper_head: bool = False
+
+
+RUNS = {
+    "id": Kind("id"),
+    "frozen": Kind("frozen"),
+    "frozen_paper": Kind("frozen", paper_head=True),
+    "end2end": Kind("end2end"),
+    "frozen_transfer": Kind("frozen"),
+    "tuned_transfer": Kind("frozen"),
+    "end2end_transfer": Kind("end2end"),
+    "frozen_zeroshot": Kind("frozen", trains=False),
+    "tuned_zeroshot": Kind("frozen", trains=False),
+}
+
+
+class Name(NamedTuple):
+    """Whose run it is; empty where it has none."""
+
+    run: str  # one of RUNS
+    domain: str
+    content: str
+    user: str  # the user encoder
+
+
+class Inputs(NamedTuple):
+    """Where a run finds what it reads."""
+
+    prepared: Path
+    embeddings: Path | None = None  # of the starting encoder; none for `id`
+    encoders: Path | None = None  # a folder with one a modality; for end2end
+    covers: Path | None = None  # for end2end where the content has images
+    pretrained: Path | None = None  # the model to start from
+
+    def decisive(self) -> list[Path]:
+        """List what the result depends on; a passport stands for its encoder and contents."""
+        return [p for p in (self.prepared, self.embeddings, self.pretrained) if p is not None]
+
+
+class Settings(NamedTuple):
+    """The sections of params.yaml that shape a run."""
+
+    protocol: split.Protocol
+    model: recommender.ModelSettings
+    user_encoders: users.UserEncoders
+    training: loop.Training
+    search: grid.Search
+    seeds: list[int]
+    tower: items.TowerSettings | None = None  # of content towers
+    end2end: loop.EndToEnd | None = None
+
+
+class Trained(NamedTuple):
+    """A trained model, at its best epoch, and the phases that made it."""
+
+    model: recommender.Recommender
+    phases: dict[str, loop.Fitted]  # by the name of their scratch folder, in their order
+
+    @property
+    def last(self) -> loop.Fitted:
+        """The phase that ended with this model."""
+        return list(self.phases.values())[-1]
+
+
+class Work:
+    """One run on one domain: what all its trials and seeds share, read once."""
+
+    def __init__(self, name: Name, inputs: Inputs, settings: Settings, machine: Machine) -> None:
+        """Read the domain and its embeddings.
+
+        Raises:
+            Stop: the loss does not fit the tower.
+        """
+        self.name, self.inputs, self.settings, self.machine = name, inputs, settings, machine
+        self.kind = RUNS[name.run]
+        if self.kind.tower == "end2end" and settings.training.loss == "full_softmax":
+            raise files.Stop(
+                "training.loss: full_softmax needs every item's vector at every step, which an "
+                "end2end run would have to encode; use in_batch or bce"
+            )
+        device.set_threads(machine.threads)
+        self.device = device.pick(machine.device)
+        self.prepared = tables.load(inputs.prepared)
+        self.split = split.split(
+            self.prepared.sequences, len(self.prepared.items), settings.protocol
+        )
+        self.embedded = store.load(inputs.embeddings) if inputs.embeddings else {}
+
+    @property
+    def length(self) -> int:
+        """L, the longest history: the window less its two held-out items and the last target."""
+        return self.settings.protocol.history
+
+    def start(self, seed: int) -> recommender.Recommender:
+        """Build the model as training finds it, on an id table or precomputed embeddings."""
+        torch.manual_seed(seed)
+        s, tower = self.settings, self.settings.tower
+        made: torch.nn.Module
+        if tower is None:
+            made = items.IdTower(len(self.prepared.items), s.model.width)
+        else:
+            head = tower.paper_head if self.kind.paper_head else tower.head
+            fusion = items.Fusion(self.embedded, s.model.width, head, tower.fusion)
+            made = items.FrozenTower(self.embedded, fusion, tower.modality_dropout)
+        user_encoder = users.build(self.name.user, s.model.width, self.length, s.user_encoders)
+        model = recommender.Recommender(made, user_encoder)
+        if self.inputs.pretrained is not None:
+            recommender.load_start(self.inputs.pretrained, model)
+        return model.to(self.device)
+
+    def join(self, model: recommender.Recommender) -> recommender.Recommender:
+        """Let the encoders join a model: the same head and user encoder over the encoders."""
+        tower, end2end = self.settings.tower, self.settings.end2end
+        assert tower and end2end and self.inputs.encoders, "what an end2end run reads"
+        assert isinstance(model.tower, items.ContentTower)
+        found = {m: encoders.load(self.inputs.encoders / m) for m in self.embedded}
+        for encoder in found.values():
+            encoder.unfreeze(end2end.layers)
+        contents = {m: self.content(m, encoder) for m, encoder in found.items()}
+        joined = items.EndToEndTower(found, contents, model.tower.head, tower.modality_dropout)
+        return recommender.Recommender(joined, model.users).to(self.device)
+
+    def content(self, modality: str, encoder: encoders.Encoder) -> items.Content:
+        """Open what an encoder reads of the domain's items."""
+        if modality == "text":
+            return TextContent(self.prepared.items["text"].to_list(), encoder)
+        assert self.inputs.covers, "content with images reads covers"
+        return ImageContent(covers.load(self.inputs.covers), encoder)
+
+    def plan(self, point: grid.Point, joint: bool) -> loop.Plan:
+        """Plan a phase at a point of the grid: the probe, or the encoder's with all the rest."""
+        t, e = self.settings.training, self.settings.end2end
+        own = e if joint and e else t
+        return loop.Plan(
+            phase="joint" if joint else "probe",
+            loss=t.loss,
+            batch_users=t.batch_users,
+            learning_rate=own.learning_rate if joint else point.learning_rate,
+            weight_decay=point.weight_decay,
+            encoder_learning_rate=point.encoder_learning_rate,
+            encoder_weight_decay=e.encoder_weight_decay if e else 0.0,
+            warmup_steps=own.warmup_steps,
+            epochs=own.epochs,
+            patience=own.patience,
+            decays=t.decays,
+            validate_every=own.validate_every,
+            select=self.settings.protocol.select,
+        )
+
+    def train(self, point: grid.Point, seed: int, folder: Path) -> Trained:
+        """Train one trial, going on from `folder` where it was killed or already finished."""
+        model = self.start(seed)
+        phases = {}
+        end2end = self.settings.end2end
+        if end2end is None or end2end.probe:
+            name = f"probe-{seed}-{point.learning_rate:g}-{point.weight_decay:g}"
+            phases[name] = self.fit(model, self.plan(point, joint=False), seed, folder / name)
+        if end2end is not None:
+            model = self.join(model)
+            name = f"joint-{seed}-{point.learning_rate:g}-{point.encoder_learning_rate:g}"
+            phases[name] = self.fit(model, self.plan(point, joint=True), seed, folder / name)
+        return Trained(model, phases)
+
+    def fit(
+        self, model: recommender.Recommender, plan: loop.Plan, seed: int, folder: Path
+    ) -> loop.Fitted:
+        """Fit one phase."""
+        keeper = Keeper(folder, self.machine.checkpoint_seconds)
+        return loop.fit(model, self.split, plan, seed, keeper, self.machine.embed_batch)
+
+    def take(self) -> Trained:
+        """Take the model as it comes from the source, and see how it does."""
+        model = self.start(self.settings.seeds[0])
+        hr, ndcg = loop.validate(model, self.split, self.machine.embed_batch)
+        row = loop.Row(0, "zeroshot", 0.0, hr, ndcg, 0.0)
+        return Trained(model, {"zeroshot": loop.Fitted(row, [row], 0, False, 0.0, 0.0)})
+
+    def points(self) -> list[grid.Point]:
+        """List the points of the search."""
+        t, e = self.settings.training, self.settings.end2end
+        rate = e.encoder_learning_rate if e else 0.0
+        default = grid.Point(t.learning_rate, t.weight_decay, rate)
+        return grid.points(self.settings.search, default, encoder_trains=e is not None)

@@ -1,0 +1,86 @@
+"""A whole run: the search with the first seed, the chosen point with the others, and its cost."""
+
+import resource
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.content import device
+from pipeline.data import files, scratch
+from pipeline.training import loop, outputs, runs
+
+def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
+    """Do a run and write its folder and its cost.
+
+    Killed, it goes on from its last checkpoint; a process that still does the same run is waited
+    for, and its result taken.
+
+    Args:
+        work: the run.
+        out: the run's folder; with several seeds it holds one folder a seed.
+        cost: the JSON file of what it cost, apart from results, so that those can be equal.
+        scratch_root: where checkpoints live until the run is done.
+
+    Raises:
+        Stop: the loss is not finite, or the settings do not fit each other.
+    """
+    described = {"name": work.name, "settings": work.settings}
+    key = scratch.key(described, work.inputs.decisive(), [Path(__file__).parents[1]])
+    folder = scratch_root / key
+    with scratch.locked(folder) as waited:
+        if waited and cost.exists() and files.read_json(cost)["key"] == key:
+            return
+        with files.atomic_folder(out) as part:
+            spent = write_all(work, part, folder)
+        files.write_json(cost, {"key": key, **spent})
+        scratch.clear(folder)
+
+
+def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
+    """Train and write every seed, and return what it cost."""
+    seeds, select = work.settings.seeds, work.settings.protocol.select
+    if not work.kind.trains:
+        taken = work.take()
+        outputs.write(out, work, taken, seeds[0])
+        return measure(work, taken, {}, trials=0)
+    tried = [(point, work.train(point, seeds[0], folder)) for point in work.points()]
+    point, first = max(tried, key=lambda one: one[1].last.best.selected(select))
+    outputs.write_search(out, tried, point)
+    phases = {name: phase for _, one in tried for name, phase in one.phases.items()}
+    for seed in seeds:
+        trained = first if seed == seeds[0] else work.train(point, seed, folder)
+        outputs.write(out / str(seed) if len(seeds) > 1 else out, work, trained, seed)
+        phases |= trained.phases
+    return measure(work, first, phases, len(tried))
+
+
+def measure(
+    work: runs.Work, trained: runs.Trained, phases: dict[str, loop.Fitted], trials: int
+) -> dict[str, Any]:
+    """Add up what a run cost, killed and resumed parts together.
+
+    Args:
+        work: the run.
+        trained: its first seed's model at the chosen point.
+        phases: every phase of every trial and seed; one that trials share stands there once.
+        trials: points tried.
+    """
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if work.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated()
+    own = {name.partition("-")[0]: phase.seconds for name, phase in trained.phases.items()}
+    parameters = [*trained.model.parameters()]
+    learning = [p for p in parameters if p.requires_grad] if work.kind.trains else []
+    return {
+        "seconds": sum(phase.seconds for phase in phases.values()),
+        "probe_seconds": own.get("probe", 0.0),
+        "joint_seconds": own.get("joint", 0.0),
+        "users_per_second": trained.last.users_per_second,
+        "peak_memory_bytes": memory,
+        "parameters": sum(p.numel() for p in parameters),
+        "trained_parameters": sum(p.numel() for p in learning),
+        "device": device.name(work.device),
+        "epochs": sum(phase.epochs for phase in trained.phases.values()),
+        "trials": trials,
+    }
