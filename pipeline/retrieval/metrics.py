@@ -1,0 +1,57 @@
+"""HR@K and NDCG@K of one held-out item a user, ties counted at their expected value."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.retrieval.search import Ranks
+
+CUTOFF = 10  # the K that selects the best epoch and that the report shows
+
+
+def hit(ranks: Ranks, k: int) -> np.ndarray:
+    """Give the chance of each held-out item to be among the first k, under random order of ties.
+
+    With g items better and t tied, itself included, it is clamp((k - g) / t, 0, 1); 0 where the
+    item was not retrieved.
+
+    Args:
+        ranks: from a search of depth k or more.
+        k: the cutoff K.
+
+    Returns:
+        [U] float64, fractions.
+    """
+    within = np.clip((k - ranks.better) / _at_least_1(ranks.tied), 0, 1)
+    return np.where(ranks.tied > 0, within, 0.0)
+
+
+def ndcg(ranks: Ranks, k: int) -> np.ndarray:
+    """Give each held-out item's expected 1 / log2(1 + rank), 0 past rank k: [U] float64.
+
+    Its rank is any of g + 1 .. g + t with equal chance. As there is one held-out item a user, the
+    ideal gain is 1.
+
+    Args:
+        ranks: from a search of depth k or more.
+        k: the cutoff K.
+    """
+    gains = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])  # of ranks 1..n
+    first, last = np.minimum(ranks.better, k), np.minimum(ranks.better + ranks.tied, k)
+    return np.asarray((gains[last] - gains[first]) / _at_least_1(ranks.tied))
+
+
+def summary(ranks: Ranks, cutoffs: Sequence[int]) -> dict[str, float]:
+    """Average over users: {"hr@10": .., "ndcg@10": ..} for each cutoff, as fractions."""
+    means = {f"hr@{k}": float(hit(ranks, k).mean()) for k in cutoffs}
+    return means | {f"ndcg@{k}": float(ndcg(ranks, k).mean()) for k in cutoffs}
+
+
+def chance(candidates: int, k: int) -> dict[str, float]:
+    """Give HR@K and NDCG@K of a random order of that many candidates."""
+    ranks = Ranks(np.zeros(1, np.int32), np.full(1, candidates, np.int32))
+    return summary(ranks, [k])
+
+
+def _at_least_1(tied: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(tied, 1))
