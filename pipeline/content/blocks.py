@@ -1,0 +1,118 @@
+"""The encoder as a module: its blocks from bottom to top, and which of them train."""
+
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipeline.content import specification
+from pipeline.data import files
+
+
+class Content(Protocol):
+    """What all items of a domain say in one modality, ready to be encoded."""
+
+    present: np.ndarray  # [N + 1] bool; PAD has none
+    lengths: np.ndarray  # [N + 1] int64, an item's cost, to sort by; 0 where there is nothing
+
+    def batch(self, items: np.ndarray) -> dict[str, Tensor]:
+        """Give the encoder's input for [n] items, all of them present."""
+
+    def digest(self) -> str:
+        """Give the sha256 of all contents."""
+
+
+class Encoder(nn.Module):
+    """A text or image model with its preprocessing and pooling: content -> vector [C]."""
+
+    modality: str
+    width: int  # C
+    spec: specification.Spec  # whole: nothing is left to the library's defaults
+
+    @classmethod
+    def fetch(cls, spec: specification.Spec) -> Self:
+        """Get a public encoder by its specification: from a folder, a package or a download."""
+        raise NotImplementedError
+
+    @classmethod
+    def open(cls, folder: Path, spec: specification.Spec) -> Self:
+        """Read what `write` wrote."""
+        raise NotImplementedError
+
+    def write(self, folder: Path) -> None:
+        """Write the model into a folder in its library's own format."""
+        raise NotImplementedError
+
+    def blocks(self) -> list[nn.Module]:
+        """List the blocks from bottom to top; empty where the structure is not known."""
+        raise NotImplementedError
+
+    def above(self) -> list[nn.Module | nn.Parameter]:
+        """List what stands above the blocks: final norm, projection."""
+        raise NotImplementedError
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Encode a batch of content: [n, C] in the model's dtype."""
+        raise NotImplementedError
+
+    @property
+    def specification(self) -> dict[str, object]:
+        """The whole specification as JSON holds it."""
+        return self.spec.model_dump(exclude_none=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' dtype."""
+        return next(self.parameters()).dtype
+
+    def unfreeze(self, layers: int | Literal["all"]) -> None:
+        """Let the top `layers` blocks train with what stands above them; 0 nothing, "all" all.
+
+        Raises:
+            files.Stop: there are fewer blocks than that.
+        """
+        self.requires_grad_(False)
+        self._trained: list[nn.Module] = []
+        if layers == "all":
+            self.requires_grad_(True)
+            self._trained = [self]
+        elif layers:
+            self._trained = self._top(layers)
+            for part in [*self._trained, *self.above()]:
+                part.requires_grad_(True)
+        self.train(self.training)
+
+    def _top(self, layers: int) -> list[nn.Module]:
+        blocks = self.blocks()
+        if not blocks:
+            raise files.Stop(
+                f"end2end.trainable.layers is {layers}, but the blocks of {self.spec.model!r} "
+                f"({self.spec.library}) are not known. Set it to 'all' or 0."
+            )
+        if not 0 <= layers <= len(blocks):
+            raise files.Stop(
+                f"end2end.trainable.layers is {layers}, but {self.spec.model!r} has "
+                f"{len(blocks)} blocks. Give 0 to {len(blocks)}, or 'all'."
+            )
+        return blocks[len(blocks) - layers :]
+
+    def train(self, mode: bool = True) -> Self:
+        """Train the unfrozen blocks only, with batch norm on its running statistics always.
+
+        So dropout acts in trained blocks alone, and a vector never depends on its batch.
+        """
+        super().train(False)
+        for block in getattr(self, "_trained", []) if mode else []:
+            for module in block.modules():
+                # Set one by one: `train` of this very module would call itself.
+                module.training = not isinstance(module, _BatchNorm)
+        self.training = mode
+        return self

@@ -1,0 +1,61 @@
+"""Where the computing happens: CPU or GPU, how many threads, in which precision."""
+
+import contextlib
+import platform
+import resource
+import sys
+
+import torch
+
+from pipeline.data import files
+
+
+def pick(device: str) -> torch.device:
+    """Choose the device: `auto` is a GPU where there is one.
+
+    Raises:
+        files.Stop: `cuda` is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise files.Stop(
+            "machine.device is 'cuda', but torch finds no CUDA device here. "
+            "Set machine.device to 'auto' or 'cpu' in params.yaml, or mend the driver."
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use so many threads; 0 leaves its own choice (the cores, or OMP_NUM_THREADS)."""
+    if threads > 0:
+        torch.set_num_threads(threads)
+
+
+def name(device: torch.device) -> str:
+    """Name the device for a cost table, such as `NVIDIA H100` or `cpu x86_64, 2 threads`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """Give the dtype that matrix products run in: bfloat16 on GPUs that have it, else float32."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float32
+
+
+def autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Run in `precision(device)`: bfloat16 autocast on such GPUs, nothing on CPU."""
+    if precision(device) == torch.bfloat16:
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Give the most bytes held so far: the GPU's allocations, or the process's resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

@@ -1,0 +1,60 @@
+"""Encoders as artifacts: a specification from params.yaml -> a local folder -> a module."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from pipeline.content import blocks, image, specification, text
+from pipeline.data import files
+
+Encoder = blocks.Encoder
+Entry = specification.Entry
+Encoders = specification.Encoders
+Spec = specification.Spec
+resolve = specification.resolve
+
+LIBRARIES: dict[str, type[Encoder]] = {
+    "sentence-transformers": text.SentenceEncoder,
+    "open_clip": image.OpenClipEncoder,
+    "timm": image.TimmEncoder,
+}
+
+
+def fetch(spec: Spec, out: Path) -> Encoder:
+    """Get a public encoder and keep it in a folder: from there on nothing needs a network.
+
+    Raises:
+        files.Stop: the specification leads to no encoder.
+    """
+    spec = specification.inherit(spec)
+    encoder = LIBRARIES[spec.library].fetch(spec)
+    save(encoder, out)
+    return encoder
+
+
+def save(encoder: Encoder, folder: Path) -> None:
+    """Write an encoder, public or tuned, in its library's own format with its specification."""
+    with files.atomic_folder(folder) as part:
+        encoder.write(part)
+        files.write_json(part / specification.FILE, encoder.specification)
+
+
+def load(folder: Path) -> Encoder:
+    """Read an encoder folder; everything is frozen, in evaluation mode, float32, on the CPU.
+
+    Raises:
+        files.Stop: the folder is not one.
+    """
+    spec = specification.read(folder)
+    return LIBRARIES[spec.library].open(folder, spec).eval()
+
+
+def weights(encoder: Encoder) -> str:
+    """Hash the weights: sha256 of every tensor's name, dtype, shape and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,139 @@
+"""What params.yaml says about an encoder: a whole specification, or a name as its shorthand."""
+
+from pathlib import Path
+from typing import Literal
+
+from pipeline.data import files
+from pipeline.params import Section
+
+FILE = "encoder.json"  # in an encoder folder: the resolved specification
+
+MODALITY = {"sentence-transformers": "text", "open_clip": "image", "timm": "image"}
+
+Library = Literal["sentence-transformers", "open_clip", "timm"]
+
+
+class Preprocess(Section):
+    """How a cover becomes the encoder's input: resize to a square, scale to [0, 1], normalise."""
+
+    size: int  # pixels, the square's side
+    mean: list[float]  # [3], in [0, 1]
+    std: list[float]  # [3], in [0, 1]
+    interpolation: Literal["bilinear", "bicubic"]
+
+
+class Spec(Section):
+    """An encoder; what is left out is the encoder's own, as published."""
+
+    library: Library
+    model: str  # a name that the library knows, or a local folder
+    weights: str | None = None  # open_clip's tag or a local file; timm: a local file
+    revision: str | None = None  # of the download
+    options: dict[str, bool | int | float | str] = {}  # the library's own, such as timm's pad_type
+    preprocess: Preprocess | None = None
+    pooling: Literal["cls", "mean"] | None = None
+    max_tokens: int | None = None  # special tokens included
+
+
+Entry = str | Spec
+
+
+class Encoders(Section):
+    """One encoder a modality."""
+
+    text: Entry
+    image: Entry
+
+
+def resolve(entry: Entry, modality: str) -> Spec:
+    """Turn an entry of params.yaml into a specification.
+
+    A string is a model's name, read by the first that fits: a local folder, `open_clip:model/tag`,
+    `timm:model`, else a sentence-transformers or Hugging Face name.
+
+    Raises:
+        files.Stop: the encoder is not one of this modality, or is told what it can't use.
+    """
+    spec = _named(entry, modality) if isinstance(entry, str) else entry
+    where = f"encoders.{modality} ({spec.model!r})"
+    if MODALITY[spec.library] != modality:
+        fits = " or ".join(name for name, reads in MODALITY.items() if reads == modality)
+        raise files.Stop(
+            f"{where}: {spec.library} encodes {MODALITY[spec.library]}, not {modality}. "
+            f"Name an encoder of {fits} in params.yaml."
+        )
+    useless = {
+        "text": {"weights": spec.weights, "preprocess": spec.preprocess},
+        "image": {"pooling": spec.pooling, "max_tokens": spec.max_tokens},
+    }[modality]
+    if spec.library == "timm":
+        useless["revision"] = spec.revision
+    for key, value in useless.items():
+        if value is not None:
+            raise files.Stop(
+                f"{where}: {key} is {value!r}, which {spec.library} has no use for. Leave it out."
+            )
+    return spec
+
+
+def _named(name: str, modality: str) -> Spec:
+    prefix, _, rest = name.partition(":")
+    if prefix == "timm" and rest:
+        return Spec(library="timm", model=rest)
+    if prefix == "open_clip" and rest:
+        if rest.startswith("hf-hub:") or Path(rest).is_dir():
+            return Spec(library="open_clip", model=rest)
+        model, _, tag = rest.partition("/")
+        return Spec(library="open_clip", model=model, weights=tag or None)
+    if Path(name).is_dir():
+        return Spec(library=_library(Path(name)), model=name)
+    if modality == "image":
+        raise files.Stop(
+            f"encoders.image is {name!r}, which is no folder here and no name of an image encoder. "
+            "Write open_clip:<model>/<tag>, timm:<model>, or the path of a local folder."
+        )
+    return Spec(library="sentence-transformers", model=name)
+
+
+def _library(folder: Path) -> Library:
+    """Tell from a folder's files which library wrote it."""
+    if (folder / FILE).is_file():
+        return read(folder).library
+    if (folder / "open_clip_config.json").is_file():
+        return "open_clip"
+    config = folder / "config.json"
+    if config.is_file() and '"architecture"' in config.read_text(encoding="utf-8"):
+        return "timm"
+    if config.is_file() or (folder / "modules.json").is_file():
+        return "sentence-transformers"
+    raise files.Stop(
+        f"{folder} is no encoder: it has none of {FILE}, open_clip_config.json, config.json and "
+        "modules.json. Give a folder in the format of sentence-transformers, open_clip or timm."
+    )
+
+
+def read(folder: Path) -> Spec:
+    """Read the specification of an encoder folder.
+
+    Raises:
+        files.Stop: the folder holds no encoder.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise files.Stop(
+            f"{folder} is no encoder folder: {path} is missing. Run the stage encoder."
+        )
+    return Spec.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def inherit(spec: Spec) -> Spec:
+    """Fill what the entry leaves out from the model's own folder, if we once wrote that."""
+    folder = Path(spec.model)
+    if not (folder / FILE).is_file():
+        return spec
+    said = spec.model_dump(exclude_defaults=True)
+    return (
+        read(folder)
+        .model_copy(update={"weights": None, "revision": None})
+        .model_copy(update={name: getattr(spec, name) for name in said})
+    )
