@@ -1,0 +1,91 @@
+"""Recommenders without training, ranked by the same rules: what any trained run must beat."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from pipeline.data import sequences
+from pipeline.data.sequences import Lists
+from pipeline.data.split import HeldOut
+from pipeline.retrieval import search
+from pipeline.retrieval.search import Ranks
+
+NEIGHBOURS_OF = 10  # itemknn and contentknn look at the last 10 items of a history
+CHUNK_SCORES = 1 << 23  # scores held at once: users x items
+
+
+def popularity(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int) -> Ranks:
+    """Rank by how often an item stands in the train parts; equal counts are ties."""
+    counts = np.bincount(train.items, minlength=len(candidates))
+    _, places = np.unique(counts, return_inverse=True)  # large counts would tie in float32
+    items = places.astype(np.float32)[:, None]
+    queries = np.ones((len(held_out.items), 1), np.float32)
+    return search.rank(queries, items, held_out, candidates, depth)
+
+
+def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int) -> Ranks:
+    """Rank by the summed cosine to the history's last items of the sets of users who had them.
+
+    Args:
+        train: the train parts, from which the similarities come.
+        held_out: the histories to continue, and what is held out.
+        candidates: [N + 1] bool, the items that may be retrieved.
+        depth: the largest K that is asked for.
+    """
+    had = _incidence(train, len(candidates))  # [U, N + 1]
+    users_of = np.asarray(had.sum(axis=0)).ravel()
+    unit = had @ sparse.diags_array(1 / np.sqrt(np.maximum(users_of, 1)))
+    similarities = (unit.T @ unit).tocsr()
+    recent = _incidence(sequences.last(held_out.histories, NEIGHBOURS_OF), len(candidates))
+
+    better, tied = np.zeros((2, len(held_out.items)), np.int32)
+    step = max(1, CHUNK_SCORES // len(candidates))
+    for start in range(0, len(better), step):
+        users = np.arange(start, min(start + step, len(better)))
+        scores = (recent[users] @ similarities).toarray()
+        better[users], tied[users] = search.rank_scores(
+            scores,
+            sequences.take(held_out.masked, users),
+            held_out.items[users],
+            candidates,
+            depth,
+            tolerance=1e-9,  # sums of at most 10 cosines, in another order, differ by less
+        )
+    return Ranks(better, tied)
+
+
+def contentknn(
+    embeddings: Sequence[np.ndarray], held_out: HeldOut, candidates: np.ndarray, depth: int
+) -> Ranks:
+    """Rank by the cosine to the history's last items, averaged over these and over modalities.
+
+    Args:
+        embeddings: one [N + 1, C] float32 a modality; zero where an item has no content.
+        held_out: the histories to continue, and what is held out.
+        candidates: [N + 1] bool, the items that may be retrieved.
+        depth: the largest K that is asked for.
+    """
+    items = np.concatenate([_unit(vectors) for vectors in embeddings], axis=1)
+    recent = _incidence(sequences.last(held_out.histories, NEIGHBOURS_OF), len(candidates))
+    queries = np.asarray(recent @ items, np.float32)
+    return search.rank(queries, items, held_out, candidates, depth)
+
+
+def _incidence(lists: Lists, width: int) -> Any:  # noqa: ANN401  # scipy ships no types
+    """Mark each user's items with 1, however often they occur: [U, width] sparse float64."""
+    shape = (len(lists.offsets) - 1, width)
+    marks = sparse.csr_array(
+        (np.ones(len(lists.items)), lists.items, lists.offsets), shape, copy=True
+    )
+    marks.sum_duplicates()  # in place: hence the copy
+    marks.data[:] = 1
+    return marks
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Scale to unit length, [N + 1, C] float32; a zero vector stays zero."""
+    wide = np.asarray(vectors, np.float32)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.asarray(wide / np.where(lengths > 0, lengths, 1))

@@ -1,0 +1,90 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline.data import sequences, split
+from pipeline.retrieval import baselines, metrics
+
+REAL = Path(__file__).parents[3] / "shared" / "data"
+PAPER = split.Protocol(min_items=5, window=23, mask="window", catalogue="window", select="hr@10")
+
+
+def real(name):
+    """Read a real data set in a few lines, apart from the project's own readers."""
+    if not REAL.is_dir():
+        pytest.skip(f"no real data at {REAL}")
+    pairs = pl.read_csv(
+        REAL / name / f"{name}_pair.csv.gz", has_header=False, new_columns=["user", "item", "time"]
+    )
+    ids = pl.read_csv(REAL / name / f"{name}_item.csv.gz", has_header=False).to_series(0).to_list()
+    numbers = pl.col("item").replace_strict(ids, range(1, len(ids) + 1), return_dtype=pl.Int32)
+    pairs = pairs.with_row_index("line").sort("time", "line").with_columns(numbers)
+    rows = pairs.group_by("user", maintain_order=True).agg("item")["item"].to_list()
+    lists = sequences.from_rows([row for row in rows if len(row) >= PAPER.min_items])
+    return split.split(lists, len(ids), PAPER)
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates", "popularity", "itemknn"),
+    [
+        ("MLS", 3217, 0.0349, 0.0734),
+        ("HM", 7669, 0.0419, 0.0822),
+        ("ML1M", 3232, 0.0300, 0.1546),
+    ],
+)
+def test_known_numbers_of_real_data(name, candidates, popularity, itemknn):
+    divided = real(name)
+    assert divided.candidates.sum() == candidates
+    for recommender, expected in [
+        (baselines.popularity, popularity),
+        (baselines.itemknn, itemknn),
+    ]:
+        ranks = recommender(divided.train, divided.test, divided.candidates, metrics.CUTOFF)
+        assert metrics.summary(ranks, [10])["hr@10"] == pytest.approx(expected, abs=0.001)
+
+
+@pytest.fixture
+def small():
+    """Three users; items 1 and 2 go together, so do 3 and 4; 5 is only held out."""
+    rows = [[1, 2, 1, 5, 2], [1, 2, 2, 3, 4], [3, 4, 3, 4, 1]]
+    protocol = PAPER.model_copy(update={"mask": "none"})
+    return split.split(sequences.from_rows(rows), 5, protocol)
+
+
+def test_popularity_by_hand(small):
+    """Train parts 1 2 1, 1 2 2, 3 4 3: items 1 and 2 stand 3 times, 3 twice, 4 once, 5 never."""
+    ranks = baselines.popularity(small.train, small.test, small.candidates, 10)
+    assert small.test.items.tolist() == [2, 4, 1]
+    assert ranks.better.tolist() == [0, 3, 0]
+    assert ranks.tied.tolist() == [2, 1, 2]
+
+
+def test_itemknn_by_hand(small):
+    """Items 1 and 2 share both users, 3 and 4 their one user: cosines of 1 within, 0 between.
+
+    Validation histories are the train parts, their items each counted once: user 0 has {1, 2} and
+    gives 1 and 2 a score of 2, the rest 0; held out is 5. User 2 has {3, 4}, held out is 4.
+    """
+    ranks = baselines.itemknn(small.train, small.valid, small.candidates, 10)
+    assert small.valid.items.tolist() == [5, 3, 4]
+    assert ranks.better.tolist() == [2, 2, 0]
+    assert ranks.tied.tolist() == [3, 3, 2]
+
+
+def test_itemknn_does_not_depend_on_its_chunks(monkeypatch, small):
+    expected = baselines.itemknn(small.train, small.test, small.candidates, 10)
+    monkeypatch.setattr(baselines, "CHUNK_SCORES", 1)
+    chunked = baselines.itemknn(small.train, small.test, small.candidates, 10)
+    np.testing.assert_array_equal(chunked, expected)
+
+
+def test_contentknn_finds_the_item_that_says_the_same(small):
+    text = np.zeros((6, 3), np.float32)
+    text[1:] = [[5, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0.1, 0.1], [0, 0, 0]]  # item 5 says nothing
+    ranks = baselines.contentknn([text], small.valid, small.candidates, 10)
+    assert ranks.better.tolist()[0] == 2  # 1 and 2 look like the history; 3, 4 and 5 score 0
+    assert ranks.tied.tolist()[0] == 3
+    both = baselines.contentknn([text, text], small.valid, small.candidates, 10)
+    np.testing.assert_array_equal(both, ranks)
