@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.content import blocks, image, specification, text
+from pipeline.content import blocks, open_clip_images, specification, text, timm_images
 from pipeline.data import files
 
 Encoder = blocks.Encoder
@@ -16,8 +16,8 @@ resolve = specification.resolve
 
 LIBRARIES: dict[str, type[Encoder]] = {
     "sentence-transformers": text.SentenceEncoder,
-    "open_clip": image.OpenClipEncoder,
-    "timm": image.TimmEncoder,
+    "open_clip": open_clip_images.OpenClipEncoder,
+    "timm": timm_images.TimmEncoder,
 }
 
 
@@ -40,13 +40,16 @@ def save(encoder: Encoder, folder: Path) -> None:
         files.write_json(part / specification.FILE, encoder.specification)
 
 
-def load(folder: Path) -> Encoder:
+def load(folder: Path, modality: str | None = None) -> Encoder:
     """Read an encoder folder; everything is frozen, in evaluation mode, float32, on the CPU.
 
     Raises:
-        files.Stop: the folder is not one.
+        files.Stop: the folder is not one, or not of the modality if one is asked for.
     """
     spec = specification.read(folder)
+    found = specification.MODALITY[spec.library]
+    if modality not in (None, found):
+        raise files.Stop(f"{folder} holds an encoder of {found}, not of {modality}.")
     return LIBRARIES[spec.library].open(folder, spec).eval()
 
 

@@ -3,12 +3,20 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from pipeline.data import files
 from pipeline.params import Section
 
 FILE = "encoder.json"  # in an encoder folder: the resolved specification
 
 MODALITY = {"sentence-transformers": "text", "open_clip": "image", "timm": "image"}
+
+USELESS = {
+    "sentence-transformers": ("weights", "preprocess"),
+    "open_clip": ("pooling", "max_tokens", "revision"),
+    "timm": ("pooling", "max_tokens", "revision"),
+}
 
 Library = Literal["sentence-transformers", "open_clip", "timm"]
 
@@ -29,7 +37,8 @@ class Spec(Section):
     model: str  # a name that the library knows, or a local folder
     weights: str | None = None  # open_clip's tag or a local file; timm: a local file
     revision: str | None = None  # of the download
-    options: dict[str, bool | int | float | str] = {}  # the library's own, such as timm's pad_type
+    # The library's own, such as timm's pad_type.
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     preprocess: Preprocess | None = None
     pooling: Literal["cls", "mean"] | None = None
     max_tokens: int | None = None  # special tokens included
@@ -62,13 +71,8 @@ def resolve(entry: Entry, modality: str) -> Spec:
             f"{where}: {spec.library} encodes {MODALITY[spec.library]}, not {modality}. "
             f"Name an encoder of {fits} in params.yaml."
         )
-    useless = {
-        "text": {"weights": spec.weights, "preprocess": spec.preprocess},
-        "image": {"pooling": spec.pooling, "max_tokens": spec.max_tokens},
-    }[modality]
-    if spec.library == "timm":
-        useless["revision"] = spec.revision
-    for key, value in useless.items():
+    for key in USELESS[spec.library]:
+        value = getattr(spec, key)
         if value is not None:
             raise files.Stop(
                 f"{where}: {key} is {value!r}, which {spec.library} has no use for. Leave it out."

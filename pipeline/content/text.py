@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ BLOCKS = ("encoder.layer", "transformer.layer", "encoder.block", "encoder.layers
 ABOVE = ("norm", "final_norm", "encoder.final_layer_norm", "ln_f")
 
 NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 1e30
+SHORTEST = 3  # tokens: two marks and one of the text
 TOKENISE = 8192  # texts at a time: the lists of Python integers stay small
 
 
@@ -34,20 +35,21 @@ class SentenceEncoder(Encoder):
     """A sentence-transformers model, with its own pooling and normalisation."""
 
     modality = "text"
+    model: Any  # a sentence_transformers.SentenceTransformer, which has no types
 
-    def __init__(self, model: nn.Sequential, spec: Spec) -> None:
+    def __init__(self, model: Any, spec: Spec) -> None:  # noqa: ANN401
         super().__init__()
         self.model = model.float()
         self.tokenizer = _tokenizer(model, spec)
         limit = _limit(model, self.tokenizer)
-        if spec.max_tokens is not None and not 2 < spec.max_tokens <= limit:
+        if spec.max_tokens is not None and not SHORTEST <= spec.max_tokens <= limit:
             raise files.Stop(
-                f"encoders.text.max_tokens is {spec.max_tokens}, but {spec.model!r} reads 3 to "
-                f"{limit} tokens (the first and last are its own marks)."
+                f"encoders.text.max_tokens is {spec.max_tokens}, but {spec.model!r} reads "
+                f"{SHORTEST} to {limit} tokens (the first and last are its own marks)."
             )
         tokens = spec.max_tokens or min(limit, _own_limit(self.tokenizer))
         self.spec = spec.model_copy(update={"max_tokens": tokens})
-        self.width = int(model.get_embedding_dimension())  # type: ignore[operator]
+        self.width = int(model.get_embedding_dimension())
         self.unfreeze(0)
 
     @classmethod
@@ -69,7 +71,7 @@ class SentenceEncoder(Encoder):
 
     def write(self, folder: Path) -> None:
         """Write the model in sentence-transformers' format."""
-        self.model.save_pretrained(str(folder), create_model_card=False)  # type: ignore[operator]
+        self.model.save_pretrained(str(folder), create_model_card=False)
 
     def blocks(self) -> list[nn.Module]:
         """List the transformer's layers from bottom to top."""
@@ -91,14 +93,10 @@ class SentenceEncoder(Encoder):
             features = module(features)
         return features["sentence_embedding"]
 
-    def content(self, texts: Sequence[str | None]) -> "TextContent":
-        """Tokenise the texts of items 1..N for this encoder."""
-        return TextContent(texts, self)
-
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Give each text's token ids, marks included, cut to `max_tokens`."""
-        prompts = self.model.prompts  # type: ignore[union-attr]
-        prompt = prompts.get(self.model.default_prompt_name) or ""  # type: ignore[union-attr,operator]
+        prompts = self.model.prompts
+        prompt = prompts.get(self.model.default_prompt_name) or ""
         encoded = self.tokenizer(
             [prompt + text for text in texts],
             truncation=True,
@@ -112,7 +110,7 @@ class SentenceEncoder(Encoder):
 
     @property
     def _transformer(self) -> nn.Module:
-        transformer: nn.Module = self.model[0].auto_model  # type: ignore[assignment]
+        transformer: nn.Module = self.model[0].auto_model
         return transformer
 
 
@@ -189,14 +187,14 @@ def _source(model: str) -> str:
     return str(folder)
 
 
-def _read(source: str, spec: Spec, local: bool) -> nn.Sequential:
+def _read(source: str, spec: Spec, local: bool) -> Any:  # noqa: ANN401
     """Read a sentence-transformers or plain Hugging Face model; no code of its own is run."""
-    import sentence_transformers  # noqa: PLC0415  # seconds to import, and only texts need it
-    from transformers.utils import logging  # noqa: PLC0415
+    import sentence_transformers  # seconds to import, and only texts need it
+    from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        model: nn.Sequential = sentence_transformers.SentenceTransformer(
+        model: Any = sentence_transformers.SentenceTransformer(
             source,
             device="cpu",
             revision=spec.revision,
@@ -212,7 +210,7 @@ def _unreadable(spec: Spec, local: bool, error: Exception) -> str:
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     if local:
         return f"the text encoder in {spec.model} can't be read ({reason})."
-    from huggingface_hub import constants  # noqa: PLC0415  # comes with sentence-transformers
+    from huggingface_hub import constants  # comes with sentence-transformers
 
     offline = (
         " HF_HUB_OFFLINE is set, so nothing was downloaded." if constants.HF_HUB_OFFLINE else ""
@@ -224,7 +222,7 @@ def _unreadable(spec: Spec, local: bool, error: Exception) -> str:
     )
 
 
-def _tokenizer(model: nn.Sequential, spec: Spec) -> Any:  # noqa: ANN401  # transformers has no types
+def _tokenizer(model: Any, spec: Spec) -> Any:  # noqa: ANN401
     first = model[0]
     tokenizer = getattr(first, "tokenizer", None)
     if not hasattr(first, "auto_model") or not getattr(tokenizer, "is_fast", False):
@@ -235,35 +233,31 @@ def _tokenizer(model: nn.Sequential, spec: Spec) -> Any:  # noqa: ANN401  # tran
     return tokenizer
 
 
-def _own_limit(tokenizer: Any) -> int:  # noqa: ANN401  # transformers has no types
+def _own_limit(tokenizer: Any) -> int:  # noqa: ANN401
     limit = tokenizer.model_max_length
     return int(limit) if limit is not None and limit < NO_LIMIT else NO_LIMIT
 
 
-def _limit(model: nn.Sequential, tokenizer: Any) -> int:  # noqa: ANN401  # transformers has no types
+def _limit(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
     """Give how many tokens the model has positions for."""
-    config: Any = model[0].auto_model.config  # type: ignore[union-attr]
+    config: Any = model[0].auto_model.config
     positions = getattr(config, "max_position_embeddings", None)
     if not positions or positions < 0:
         return min(_own_limit(tokenizer), 512) if _own_limit(tokenizer) < NO_LIMIT else 512
     # RoBERTa counts positions from the pad id on, so its first ones are never used.
-    embeddings = _submodule(model[0].auto_model, "embeddings.position_embeddings")  # type: ignore[arg-type]
+    embeddings = _submodule(model[0].auto_model, "embeddings.position_embeddings")
     padding = getattr(embeddings, "padding_idx", None)
     return int(positions) - (padding + 1 if padding is not None else 0)
 
 
-def _pool(model: nn.Sequential, spec: Spec) -> None:
+def _pool(model: Any, spec: Spec) -> None:  # noqa: ANN401
     """Replace the pooling, keep all that stands around it."""
-    from sentence_transformers.sentence_transformer.modules import Pooling  # noqa: PLC0415
+    from sentence_transformers.sentence_transformer.modules import Pooling
 
-    for place, module in _numbered(model):
+    for place, module in enumerate(model):
         if isinstance(module, Pooling):
             model[place] = Pooling(module.embedding_dimension, pooling_mode=spec.pooling)
             return
     raise files.Stop(
         f"encoders.text.pooling is {spec.pooling!r}, but {spec.model!r} has no pooling to replace."
     )
-
-
-def _numbered(model: nn.Sequential) -> Iterator[tuple[int, Any]]:
-    yield from enumerate(model)

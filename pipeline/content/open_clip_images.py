@@ -1,0 +1,132 @@
+"""open_clip models: the visual tower alone, read and written in open_clip's own format."""
+
+import copy
+import json
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+from torch import nn
+
+from pipeline.content import image, timm_images
+from pipeline.content.specification import Spec
+from pipeline.data import files
+
+
+class OpenClipEncoder(image.ImageEncoder):
+    """The visual tower of an open_clip model; the text tower is neither kept nor trained."""
+
+    def __init__(self, net: nn.Module, spec: Spec, config: dict[str, Any]) -> None:
+        self.config = config  # of the whole model, in open_clip's words
+        super().__init__(net, spec)
+
+    @classmethod
+    def fetch(cls, spec: Spec) -> Self:
+        """Get the model from a local folder or the hub.
+
+        Raises:
+            files.Stop: it is neither, or its weights are not named.
+        """
+        if Path(spec.model).is_dir():
+            return cls.open(Path(spec.model), spec)
+        import open_clip  # seconds to import, and only covers need it
+
+        is_named = not spec.model.startswith("hf-hub:")
+        if is_named and spec.model not in open_clip.list_models():
+            near = ", ".join(get_close_matches(spec.model, open_clip.list_models(), 5)) or "none"
+            raise files.Stop(
+                f"encoders.image: open_clip knows no model {spec.model!r} (near it: {near}), "
+                "and there is no such folder here."
+            )
+        if is_named and spec.weights is None:
+            tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.model)) or "none known"
+            raise files.Stop(
+                f"encoders.image (open_clip:{spec.model}) names no weights. "
+                f"Write open_clip:{spec.model}/<tag>; tags of this model: {tags}."
+            )
+        known = open_clip.get_pretrained_cfg(spec.model, spec.weights) if spec.weights else {}
+        try:
+            config = dict(model_cfg=copy.deepcopy(open_clip.get_model_config(spec.model)))
+            gelu = bool(config["model_cfg"].get("quick_gelu") or known.get("quick_gelu"))
+            config["model_cfg"]["quick_gelu"] = gelu
+            if spec.preprocess:
+                config["model_cfg"]["vision_cfg"]["image_size"] = spec.preprocess.size
+            model = open_clip.create_model(
+                spec.model,
+                pretrained=spec.weights,
+                force_quick_gelu=gelu,
+                force_image_size=spec.preprocess.size if spec.preprocess else None,
+            )
+        except image.UNREADABLE as error:
+            raise files.Stop(image.missing(f"open_clip:{spec.model}", spec, error)) from error
+        config["preprocess_cfg"] = dict(model.visual.preprocess_cfg)
+        return cls(model.visual, image.resolved(spec, config["preprocess_cfg"]), config)
+
+    @classmethod
+    def open(cls, folder: Path, spec: Spec) -> Self:
+        """Read the visual tower of a folder in open_clip's format; a text tower may be there.
+
+        Raises:
+            files.Stop: a file is missing or does not fit.
+        """
+        from open_clip.factory import load_state_dict, resize_pos_embed
+        from open_clip.model import _build_vision_tower
+
+        if spec.options:
+            raise files.Stop(f"encoders.image.options is {spec.options}: open_clip takes none.")
+        try:
+            config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+            model = config["model_cfg"]
+            vision = dict(model["vision_cfg"], timm_model_pretrained=False)
+            preprocess = config.setdefault("preprocess_cfg", {})
+            if spec.preprocess:
+                vision["image_size"] = preprocess["size"] = spec.preprocess.size
+            else:
+                preprocess.setdefault("size", vision.get("image_size", 224))
+            net = _build_vision_tower(model["embed_dim"], vision, model.get("quick_gelu", False))
+            tower = nn.ModuleDict({"visual": net})
+            state = load_state_dict(str(_weights(folder, "open_clip_model")))
+            state = {name: value for name, value in state.items() if name.startswith("visual.")}
+            resize_pos_embed(state, tower)
+            tower.load_state_dict(state)
+        except image.UNREADABLE as error:
+            raise files.Stop(f"the open_clip encoder in {folder} {image.because(error)}") from error
+        config["model_cfg"]["vision_cfg"] = vision
+        return cls(net, image.resolved(spec, preprocess), config)
+
+    def write(self, folder: Path) -> None:
+        """Write open_clip's two files; the weights are those of the visual tower."""
+        files.write_json(folder / "open_clip_config.json", self.config)
+        tensors = {f"visual.{name}": value for name, value in self.weights().items()}
+        safetensors.torch.save_file(tensors, folder / "open_clip_model.safetensors")
+
+    def _structure(self) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
+        if hasattr(self.net, "trunk"):  # a timm model, with a projection above it
+            is_below, is_block = timm_images.structure(self.net.trunk)  # type: ignore[arg-type]
+            return (
+                lambda name: name.startswith("trunk.") and is_below(name.removeprefix("trunk.")),
+                lambda name: name.startswith("trunk.") and is_block(name.removeprefix("trunk.")),
+            )
+        below = re.compile(
+            r"conv\d\.|bn\d\.|class_embedding|positional_embedding|ln_pre\.|patchnorm_pre_ln\."
+        )
+        block = re.compile(r"transformer\.resblocks\.\d+|layer\d")
+        return (
+            lambda name: below.match(name) is not None,
+            lambda name: block.fullmatch(name) is not None,
+        )
+
+
+def _weights(folder: Path, stem: str) -> Path:
+    """Find a folder's weights, safetensors first.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    for name in (f"{stem}.safetensors", "open_clip_pytorch_model.bin", "model.safetensors"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(f"{folder / stem}.safetensors is missing")

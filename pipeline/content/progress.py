@@ -1,0 +1,33 @@
+"""How far a long computation is: one line a while on stderr, with rate and time to go."""
+
+import sys
+import time
+
+QUIET = 2.0  # seconds: what takes less says nothing
+TERMINAL, FILE = 0.5, 10.0  # seconds between two lines, on a terminal and elsewhere
+
+
+class Progress:
+    """Says how many of `total` items are done."""
+
+    def __init__(self, name: str, total: int, done: int = 0) -> None:
+        """Begin, with `done` items from an earlier run, which the rate leaves out."""
+        self.name, self.total, self.done, self.earlier = name, total, done, done
+        self.is_terminal = sys.stderr.isatty()
+        self.began = time.monotonic()
+        self.said = self.began - (TERMINAL if self.is_terminal else FILE) + QUIET
+
+    def advance(self, items: int) -> None:
+        """Count items as done, and say so if the last line is old enough."""
+        self.done += items
+        now = time.monotonic()
+        if now - self.said < (TERMINAL if self.is_terminal else FILE):
+            return
+        self.said = now
+        rate = (self.done - self.earlier) / (now - self.began)
+        left = (self.total - self.done) / rate if rate else 0.0
+        line = f"{self.name}: {self.done:,} of {self.total:,}, {rate:,.0f}/s, ETA {left:,.0f} s"
+        last = self.done >= self.total
+        sys.stderr.write(f"\r{line}\033[K" if self.is_terminal else f"{line}\n")
+        sys.stderr.write("\n" if self.is_terminal and last else "")
+        sys.stderr.flush()

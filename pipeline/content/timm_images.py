@@ -1,0 +1,134 @@
+"""timm models without their classifier, read and written in timm's own format."""
+
+import json
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+from torch import nn
+
+from pipeline.content import image
+from pipeline.content.specification import Spec
+from pipeline.data import files
+
+
+class TimmEncoder(image.ImageEncoder):
+    """A timm model without its classifier."""
+
+    @classmethod
+    def fetch(cls, spec: Spec) -> Self:
+        """Get the model from a local folder, local weights or the hub.
+
+        The classifier that the weights have is built, loaded strictly and then dropped, so that
+        weights that don't fit stop here. `options` go to timm; `num_classes` is the weights' own.
+
+        Raises:
+            files.Stop: name, weights or options don't fit.
+        """
+        if Path(spec.model).is_dir():
+            return cls.open(Path(spec.model), spec)
+        import timm  # seconds to import, and only covers need it
+
+        if not timm.is_model(spec.model.partition(".")[0]) and ":" not in spec.model:
+            near = ", ".join(get_close_matches(spec.model, timm.list_models(), 5)) or "none"
+            raise files.Stop(
+                f"encoders.image: timm knows no model {spec.model!r} (near it: {near}), "
+                "and there is no such folder here."
+            )
+        if spec.weights is not None and not Path(spec.weights).is_file():
+            raise files.Stop(
+                f"encoders.image.weights is {spec.weights!r}: no such file. Paths count from the "
+                "folder of params.yaml."
+            )
+        try:
+            net = timm.create_model(
+                spec.model,
+                pretrained=True,
+                pretrained_cfg_overlay=_overlay(spec),
+                **_sized(spec, _published(spec.model)),
+            )
+            net.reset_classifier(0)
+        except image.UNREADABLE as error:
+            raise files.Stop(image.missing(f"timm:{spec.model}", spec, error)) from error
+        return cls(net, image.resolved(spec, preprocess_of(net)))
+
+    @classmethod
+    def open(cls, folder: Path, spec: Spec) -> Self:
+        """Read a folder in timm's format.
+
+        Raises:
+            files.Stop: a file is missing or does not fit.
+        """
+        import timm  # seconds to import, and only covers need it
+
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            sized = _sized(spec.model_copy(update={"options": {}}), config["pretrained_cfg"])
+            net = timm.create_model(f"local-dir:{folder}", pretrained=True, **sized)
+            net.reset_classifier(0)
+        except image.UNREADABLE as error:
+            raise files.Stop(f"the timm encoder in {folder} {image.because(error)}") from error
+        return cls(net, image.resolved(spec, preprocess_of(net)))
+
+    def write(self, folder: Path) -> None:
+        """Write timm's config.json and model.safetensors."""
+        from timm.models._hub import save_config_for_hf
+
+        save_config_for_hf(self.net, str(folder / "config.json"))
+        safetensors.torch.save_file(self.weights(), folder / "model.safetensors")
+
+    def _structure(self) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
+        return structure(self.net)
+
+
+def _overlay(spec: Spec) -> dict[str, Any]:
+    """Say what timm can't know of local weights: their file, classes and preprocessing."""
+    overlay: dict[str, Any] = {}
+    if spec.weights is not None:
+        overlay["file"] = spec.weights
+    if "num_classes" in spec.options:
+        overlay["num_classes"] = spec.options["num_classes"]
+    if spec.preprocess is not None:
+        overlay |= spec.preprocess.model_dump(include={"mean", "std", "interpolation"})
+    return overlay
+
+
+def _published(model: str) -> dict[str, Any]:
+    """Give what timm says of a model's published weights; nothing for one of the hub."""
+    import timm
+
+    known = timm.get_pretrained_cfg(model) if ":" not in model else None
+    return dict(known.to_dict()) if known else {}
+
+
+def _sized(spec: Spec, published: dict[str, Any]) -> dict[str, Any]:
+    """Give timm's options, with the image size where a model is built for one size."""
+    options: dict[str, Any] = dict(spec.options)
+    if spec.preprocess is not None and published.get("fixed_input_size"):
+        options.setdefault("img_size", spec.preprocess.size)
+    return options
+
+
+def preprocess_of(net: nn.Module) -> dict[str, Any]:
+    """Give a model's own size, mean, std and interpolation."""
+    import timm
+
+    config = timm.data.resolve_model_data_config(net)
+    size = net.patch_embed.img_size if hasattr(net, "patch_embed") else None  # type: ignore[union-attr]
+    return dict(config, size=size or config["input_size"][1:])
+
+
+def structure(net: nn.Module) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
+    """Read below and blocks off the grouping that timm publishes with each of its models."""
+    matcher: dict[str, Any] = net.group_matcher(coarse=True)  # type: ignore[operator]
+    stems = matcher["stem"] if isinstance(matcher["stem"], (list, tuple)) else [matcher["stem"]]
+    below = [stem[0] if isinstance(stem, (list, tuple)) else stem for stem in stems]
+    blocks = matcher["blocks"]
+    block = blocks if isinstance(blocks, str) else blocks[0][0]
+    return (
+        lambda name: any(re.match(pattern, name) for pattern in below),
+        lambda name: re.fullmatch(block, name) is not None,
+    )

@@ -1,0 +1,30 @@
+"""Stage `encoder`: keep a public encoder as a local folder; from here on nothing is downloaded."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline import command
+from pipeline.content import encoders
+from pipeline.params import Params
+
+
+class Encode(Params):
+    """What it reads of params.yaml."""
+
+    encoders: encoders.Encoders
+
+
+def main(
+    modality: Annotated[Literal["text", "image"], typer.Option()],
+    out: Annotated[Path, typer.Option(help="the folder to write")],
+) -> None:
+    """Get the encoder that params.yaml names for a modality."""
+    entry = {"text": Encode.load().encoders.text, "image": Encode.load().encoders.image}[modality]
+    encoder = encoders.fetch(encoders.resolve(entry, modality), out)
+    typer.echo(f"encoder: {encoder.spec.model}, {encoder.width} dimensions -> {out}")
+
+
+if __name__ == "__main__":
+    command.run(main)
