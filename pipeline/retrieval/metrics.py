@@ -47,10 +47,9 @@ def summary(ranks: Ranks, cutoffs: Sequence[int]) -> dict[str, float]:
     return means | {f"ndcg@{k}": float(ndcg(ranks, k).mean()) for k in cutoffs}
 
 
-def chance(candidates: int, k: int) -> dict[str, float]:
-    """Give HR@K and NDCG@K of a random order of that many candidates."""
-    ranks = Ranks(np.zeros(1, np.int32), np.full(1, candidates, np.int32))
-    return summary(ranks, [k])
+def chance(candidates: int, cutoffs: Sequence[int]) -> dict[str, float]:
+    """Give HR@K and NDCG@K of a random order of that many candidates: HR@K is K / candidates."""
+    return summary(Ranks(np.zeros(1, np.int32), np.full(1, candidates, np.int32)), cutoffs)
 
 
 def _at_least_1(tied: np.ndarray) -> np.ndarray:

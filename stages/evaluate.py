@@ -1,0 +1,66 @@
+"""Stage `evaluate`: retrieve from the whole catalogue for every run of a target and content."""
+
+from pathlib import Path
+from typing import Annotated
+
+import polars as pl
+import typer
+
+from pipeline import command
+from pipeline.content import store
+from pipeline.data import files, lists, split, tables
+from pipeline.params import Params
+from pipeline.retrieval import evaluation, metrics, vectors
+
+
+class Evaluate(Params):
+    """What `evaluate` reads."""
+
+    protocol: split.Protocol
+    evaluate: evaluation.Evaluation
+    sources: list[str]
+    runs: lists.Runs
+    seeds: list[int]
+
+
+def main(
+    target: Annotated[str, typer.Option(help="the domain that was trained on")],
+    content: Annotated[str, typer.Option(help="text, image or both")],
+    user: Annotated[str, typer.Option(help="the user encoder, e.g. sasrec")],
+    runs: Annotated[Path, typer.Option(help="the folder of all runs")],
+    prepared: Annotated[Path, typer.Option(help="the prepared target")],
+    embeddings: Annotated[Path, typer.Option(help="its public embeddings, for content kNN")],
+    out: Annotated[Path, typer.Option(help="where to write metrics.json and ranks.parquet")],
+) -> None:
+    """Rank every user's held-out items by every run, and by recommenders without training."""
+    p = Evaluate.load()
+    domain = tables.load(prepared)
+    n_items, n_users = len(domain.items), len(domain.users)
+    divided = split.split(domain.sequences, n_items, p.protocol)
+    contents = [one.vectors for one in store.load(embeddings).values()]
+    ranks = [evaluation.sanity(divided, contents, p.evaluate.depth)]
+    is_capped: dict[str, bool] = {}
+    for run in p.runs.names(p.sources):
+        group = f"{target}-{'id' if run == 'id' else content}-{user}"
+        folders = vectors.folders(runs / group / run, p.seeds)
+        models = [vectors.load(folder, n_items, n_users) for folder in folders]
+        ranks += [evaluation.trained(run, model, divided, p.evaluate.depth) for model in models]
+        is_capped[run] = any(model.capped for model in models)
+    everything = pl.concat(ranks)
+    counts = evaluation.counts(divided)
+    found = evaluation.summarise(everything, p.evaluate.cutoffs)
+    chance = metrics.chance(counts["candidates"], p.evaluate.cutoffs)
+    found["random"] = {part: chance for part in evaluation.PARTS}
+    for run, capped in is_capped.items():
+        found[run]["capped"] = capped
+    with files.atomic_folder(out) as part:
+        everything.write_parquet(part / "ranks.parquet")
+        files.write_json(part / "metrics.json", {"counts": counts, **found})
+    typer.echo(
+        f"evaluate: {len(is_capped)} runs, {n_users:,} users, "
+        f"{counts['candidates']:,} candidates -> {out}"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

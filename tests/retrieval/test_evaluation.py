@@ -1,0 +1,149 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import params
+from pipeline.content import store
+from pipeline.data import files, sequences, split, tables
+from pipeline.retrieval import evaluation, metrics, search, vectors
+from stages import evaluate
+
+N, U, D = 30, 40, 8
+PARAMS = """
+protocol: {min_items: 5, window: 23, mask: window, catalogue: all, select: hr@10}
+evaluate: {cutoffs: [5, 10]}
+sources: []
+seeds: [1, 2]
+runs:
+  pretrain_frozen: []
+  pretrain_end2end: []
+  frozen: [frozen]
+  end2end: []
+  frozen_transfer: [frozen_transfer]
+  tuned_transfer: []
+  end2end_transfer: []
+"""
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A prepared domain, its embeddings and two runs: `id` once, `frozen` with two seeds."""
+    rng = np.random.default_rng(0)
+    histories = [rng.permutation(N)[: rng.integers(5, 12)] + 1 for _ in range(U)]
+    ids = [f"v{i}" for i in range(1, N + 1)]
+    held = {"valid": [int(h[-2]) for h in histories], "test": [int(h[-1]) for h in histories]}
+    prepared = tables.Prepared(
+        items=pl.DataFrame({"id": ids, "text": ids, "cover": [None] * N}, schema=tables.ITEMS),
+        users=pl.DataFrame({"id": [f"u{u}" for u in range(U)], **held}, schema=tables.USERS),
+        sequences=sequences.from_rows(histories),
+    )
+    tables.save(tmp_path / "prepared", prepared)
+    embeddings = rng.standard_normal((N + 1, 4), dtype=np.float32)
+    embeddings[0] = 0
+    store.save(tmp_path / "embeddings", embeddings, np.arange(N + 1) > 0, {"modality": "text"})
+    for folder, seed, capped in [
+        ("here-id-sasrec/id", 1, False),
+        ("here-text-sasrec/frozen/1", 1, False),
+        ("here-text-sasrec/frozen/2", 2, True),
+    ]:
+        write_run(tmp_path / "runs" / folder, rng, seed, capped)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.setattr(params, "FILE", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def write_run(folder, rng, seed, capped):
+    folder.mkdir(parents=True)
+    np.save(folder / "items.npy", rng.standard_normal((N + 1, D), dtype=np.float32))
+    for part in ("valid", "test"):
+        np.save(folder / f"queries_{part}.npy", rng.standard_normal((U, D), dtype=np.float32))
+    files.write_json(folder / "run.json", {"seed": seed, "capped": capped, "best_epoch": 3})
+
+
+def run(world):
+    evaluate.main(
+        "here",
+        "text",
+        "sasrec",
+        world / "runs",
+        world / "prepared",
+        world / "embeddings",
+        world / "out",
+    )
+    found = json.loads((world / "out" / "metrics.json").read_text())
+    return found, pl.read_parquet(world / "out" / "ranks.parquet")
+
+
+def test_the_stage_writes_averages_and_the_ranks_behind_them(world):
+    found, ranks = run(world)
+    assert found["counts"] == {
+        "users": U,
+        "candidates": N,
+        "unreachable_valid": 0,
+        "unreachable_test": 0,
+    }
+    assert [*found] == sorted(
+        ["counts", "contentknn", "frozen", "id", "itemknn", "popularity", "random"]
+    )
+    assert found["random"]["test"]["hr@10"] == 10 / N
+    assert (found["id"]["capped"], found["frozen"]["capped"]) == (False, True)
+    assert ranks.schema == evaluation.RANKS
+    assert len(ranks) == 2 * U * (3 + 1 + 2)
+
+    for seed in (1, 2):
+        rows = ranks.filter(run="frozen", seed=seed, split="test").sort("user")
+        own = metrics.summary(search.Ranks(rows["better"].to_numpy(), rows["tied"].to_numpy()), [5])
+        assert found["frozen"]["seeds"][str(seed)]["test"]["hr@5"] == own["hr@5"]
+    one, two = (found["frozen"]["seeds"][seed]["test"]["hr@10"] for seed in "12")
+    assert found["frozen"]["test"]["hr@10"] == pytest.approx((one + two) / 2)
+    assert found["frozen"]["sd"]["test"]["hr@10"] == pytest.approx(abs(one - two) / np.sqrt(2))
+    assert "sd" not in found["id"] and "seeds" not in found["id"]
+
+
+def test_the_same_inputs_give_the_same_bytes(world):
+    run(world)
+    first = files.sha256(world / "out")
+    run(world)
+    assert files.sha256(world / "out") == first
+
+
+def test_vectors_are_ranked_for_their_own_users(world):
+    """A model that knows the answer scores 1 on the part it knows."""
+    prepared = tables.load(world / "prepared")
+    folder = world / "runs" / "here-id-sasrec" / "id"
+    items = np.eye(N + 1, dtype=np.float32)
+    np.save(folder / "items.npy", items)
+    for part in ("valid", "test"):
+        np.save(folder / f"queries_{part}.npy", items[prepared.users[part].to_numpy()])
+    found, _ = run(world)
+    assert found["id"]["test"]["hr@5"] == found["id"]["valid"]["ndcg@10"] == 1
+
+
+def test_a_missing_run_is_named(world):
+    (world / "runs/here-text-sasrec/frozen/2/run.json").unlink()
+    with pytest.raises(files.Stop, match=r"frozen/2 holds no run.*dvc repro"):
+        run(world)
+    assert not (world / "out").exists()
+
+
+def test_vectors_of_other_data_are_refused(world):
+    folder = world / "runs" / "here-id-sasrec" / "id"
+    np.save(folder / "queries_test.npy", np.zeros((U - 1, D), np.float32))
+    with pytest.raises(files.Stop, match=r"queries_test.npy has 39 rows.* asks for 40"):
+        vectors.load(folder, N, U)
+
+
+def test_ranks_go_as_deep_as_the_report_looks():
+    assert evaluation.Evaluation(cutoffs=[5]).depth == 10
+    assert evaluation.Evaluation(cutoffs=[5, 50]).depth == 50
+
+
+def test_repeated_held_out_items_are_counted():
+    protocol = split.Protocol(
+        min_items=5, window=23, mask="window", catalogue="window", select="hr@10"
+    )
+    divided = split.split(sequences.from_rows([[1, 2, 3, 4, 1], [1, 2, 3, 3, 5]]), 5, protocol)
+    counts = evaluation.counts(divided)
+    assert (counts["unreachable_valid"], counts["unreachable_test"]) == (1, 1)
