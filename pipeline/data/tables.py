@@ -11,6 +11,7 @@ from pipeline.data import sequences
 PAD = sequences.PAD
 
 ITEMS = pl.Schema({"id": pl.String, "text": pl.String, "cover": pl.String})
+COVERS = pl.Schema({"id": pl.String, "cover": pl.String})  # file names by item
 USERS = pl.Schema({"id": pl.String, "valid": pl.Int32, "test": pl.Int32})
 
 

@@ -1,0 +1,184 @@
+"""NineRec's files: D_item.csv, and D_pair.csv or D_behaviour.tsv."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from pipeline.data import lines, raw
+from pipeline.data.files import Stop
+
+INTEGER = re.compile(r"[+-]?\d{1,18}")
+TIMED = 3  # columns of a pair file with timestamps
+LANGUAGES = {"zh": 1, "en": 2}  # the column of D_item.csv
+PAIR = "item,user or user,item, then perhaps an integer timestamp, without a header"
+BEHAVIOUR = "user<TAB>items separated by one space"
+
+
+def read(folder: Path, language: str) -> raw.Raw:
+    """Read a folder D of NineRec: D_item.csv and D_pair.csv, or D_behaviour.tsv.
+
+    The behaviour file is read where there is no pair file, or one without timestamps.
+
+    Raises:
+        Stop: a file is missing, empty, or has a line that breaks its format's rules.
+    """
+    if language not in LANGUAGES:
+        raise Stop(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
+    name = folder.resolve().name
+    pair, behaviour = folder / f"{name}_pair.csv", folder / f"{name}_behaviour.tsv"
+    items, warnings = _items(folder / f"{name}_item.csv", language)
+    if behaviour.exists() and not (pair.exists() and _pair_width(pair) == TIMED):
+        return _read_behaviour(behaviour, items, warnings)
+    return _read_pair(pair, _pair_width(pair), items, warnings)
+
+
+def _items(path: Path, language: str) -> tuple[pl.DataFrame, list[str]]:
+    lines.check_file(path)
+    width = 1 + len(LANGUAGES)
+    kept = []
+    for line, row in lines.rows(path):
+        if len(row) != width:
+            raise Stop(
+                f"{path}, line {line}: {len(row)} columns; the rule is {width}: item id, text in "
+                "Chinese, text in English (quote a text that holds commas)"
+            )
+        if not row[0]:
+            raise Stop(f"{path}, line {line}: the item id is empty; every item needs one")
+        kept.append((row[0], row[LANGUAGES[language]].strip()))
+    schema = {"id": pl.String, "text": pl.String}
+    items = pl.DataFrame(kept, schema, orient="row").with_columns(cover=pl.lit(None, pl.String))
+    return raw.unique(items, path)
+
+
+def _pair_width(path: Path) -> int:
+    lines.check_file(path)
+    width = len(next(lines.rows(path), (0, []))[1])
+    if width not in (TIMED - 1, TIMED):
+        raise Stop(f"{path}, line 1: {width} columns; the rule is 2 or 3: {PAIR}")
+    return width
+
+
+def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str]) -> raw.Raw:
+    names = ["first", "second", "timestamp"][:width]
+    scan = pl.scan_csv(
+        path,
+        has_header=False,
+        schema=dict.fromkeys(names, pl.String),
+        row_index_name="line",
+        row_index_offset=1,
+    ).filter(~pl.all_horizontal(pl.col(names).is_null()))  # blank lines
+    time = pl.col("timestamp").cast(pl.Int64, strict=False) if width == TIMED else pl.lit(0)
+    frame = scan.with_columns(timestamp=time.cast(pl.Int64))
+
+    def rule(row: list[str]) -> str | None:
+        if len(row) != width:
+            return f"{len(row)} columns where line 1 has {width}; the rule is {PAIR}"
+        if not (row[0] and row[1]):
+            return f"an id is empty ({','.join(row)!r}); the rule is {PAIR}"
+        if not all(INTEGER.fullmatch(t) for t in row[2:]):
+            return f"the timestamp {row[2]!r} is not an integer; the rule is {PAIR}"
+        return None
+
+    nulls = frame.select(pl.len(), bad=pl.any_horizontal(pl.all().is_null()).sum())
+    try:
+        counted, first, second = pl.collect_all(
+            [nulls, *(frame.group_by(id=name).agg() for name in names[:2])],
+            engine="streaming",
+        )
+    except PolarsError as error:
+        lines.blame(path, rule)
+        raise Stop(f"{path}: can't be read as CSV ({error})") from error
+    count, bad = counted.row(0)
+    if bad or not count:
+        lines.blame(path, rule)
+        raise Stop(f"{path}: {bad} of {count} rows are incomplete; the rule is {PAIR}")
+
+    order, warning = _order(first, second, items, path)
+    return raw.Raw(
+        interactions=frame.rename(dict(zip(names[:2], order, strict=True))).select(
+            "user", "item", "timestamp", "line", position=pl.lit(0, pl.UInt32)
+        ),
+        items=items,
+        size=count,
+        timed=width == TIMED,
+        source=path,
+        columns=",".join([*order, "timestamp"][:width]),
+        warnings=warnings + warning,
+    )
+
+
+def _order(
+    first: pl.DataFrame, second: pl.DataFrame, items: pl.DataFrame, path: Path
+) -> tuple[list[str], list[str]]:
+    """Decide which column holds items: the one whose set of ids is more like the item table's.
+
+    Shares of known ids alone would not do: where both ids are plain numbers, each user's id may
+    well be some item's id too.
+    """
+    alike: list[float] = []
+    known: list[bool] = []
+    for ids in (first, second):
+        both = int(ids["id"].is_in(items["id"].implode()).to_numpy().sum())
+        alike.append(both / (len(ids) + len(items) - both))
+        known.append(both == len(ids))
+    order = ["item", "user"] if alike[0] >= alike[1] else ["user", "item"]
+    if not all(known):
+        return order, []
+    return order, [
+        f"{path.name}: every id of either column is an item's id; taken as {','.join(order)}, "
+        f"since the ids are {alike[0]:.0%} and {alike[1]:.0%} like the item table's; "
+        "if that is wrong, give the user ids a prefix"
+    ]
+
+
+def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw.Raw:
+    lines.check_file(path)
+
+    def rule(row: list[str]) -> str | None:
+        if len(row) != len(("user", "items")):
+            return f"{len(row)} columns; the rule is 2: {BEHAVIOUR}"
+        if not (row[0] and row[1].strip()):
+            return f"the user or the items are empty ({row[0]!r}, {row[1]!r}): {BEHAVIOUR}"
+        return None
+
+    scan = pl.scan_csv(
+        path,
+        has_header=False,
+        separator="\t",
+        quote_char=None,
+        schema={"user": pl.String, "item": pl.String},
+        row_index_name="line",
+        row_index_offset=1,
+    ).filter(~(pl.col("user").is_null() & pl.col("item").is_null()))
+    try:
+        frame = scan.collect()
+    except PolarsError as error:
+        lines.blame(path, rule, "\t", quoted=False)
+        raise Stop(f"{path}: can't be read ({error})") from error
+    if frame.null_count().sum_horizontal()[0] or frame.is_empty():
+        lines.blame(path, rule, "\t", quoted=False)
+    users = frame.unique("user", keep="last", maintain_order=True)
+    if len(users) < len(frame):
+        warnings = [
+            *warnings,
+            f"{path.name}: {len(frame) - len(users)} users' earlier lines were dropped, "
+            "the last line of a user counts",
+        ]
+    interactions = (
+        users.with_columns(pl.col("item").str.split(" "))
+        .explode("item")
+        .filter(pl.col("item") != "")
+        .select("user", "item", timestamp=pl.lit(0, pl.Int64), line="line")
+        .with_row_index("position")
+    )
+    return raw.Raw(
+        interactions=interactions.lazy(),
+        items=items,
+        size=len(interactions),
+        timed=False,
+        source=path,
+        columns="user,items",
+        warnings=warnings,
+    )

@@ -1,0 +1,180 @@
+"""One's own files: interactions and items as CSV or Parquet, with column names from params.yaml."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from pipeline.data import lines, raw
+from pipeline.data.files import Stop
+from pipeline.params import Section
+
+# column -> what is wrong with a value, or None
+Rules = dict[str, Callable[[str], str | None]]
+INTEGER = re.compile(r"[+-]?\d{1,18}")
+
+
+class Table(Section):
+    """The section `prepare.table`: which file has what, under which name."""
+
+    interactions: str  # file name, .csv (with a header) or .parquet
+    items: str  # file name, .csv (with a header) or .parquet
+    user: str  # columns of the interactions
+    item: str
+    timestamp: str  # integers or dates; "": the file's order is the time order
+    id: str  # columns of the items
+    text: list[str]  # joined by ". ", those that are empty left out
+    cover: str  # the column with the cover's file name; "": <id>.jpg, .jpeg or .png
+
+
+def read(folder: Path, columns: Table) -> raw.Raw:
+    """Read interactions and items from a folder.
+
+    Raises:
+        Stop: a file or column is missing, or a row breaks the rules.
+    """
+    source, item_source = folder / columns.interactions, folder / columns.items
+    items, warnings = raw.unique(_items(item_source, columns), item_source)
+
+    names = [n for n in (columns.user, columns.item, columns.timestamp) if n]
+    scan = _scan(source, names)
+    time = pl.lit(0)
+    if columns.timestamp:
+        time = _integer(columns.timestamp, scan.collect_schema()[columns.timestamp])
+    interactions = scan.select(
+        user=pl.col(columns.user).cast(pl.String),
+        item=pl.col(columns.item).cast(pl.String),
+        timestamp=time.cast(pl.Int64),
+        line="line",
+        position=pl.lit(0, pl.UInt32),
+    )
+    rules: Rules = {columns.user: _no_id, columns.item: _no_id}
+    if columns.timestamp:
+        rules[columns.timestamp] = _no_integer
+    bad = [
+        pl.col(c).is_null() | (pl.col(c).cast(pl.String) == "")
+        for c in interactions.collect_schema()
+    ]
+    line = pl.col("line").filter(pl.any_horizontal(bad)).min()
+    count, first = _collect(interactions.select(pl.len(), line), source, rules).row(0)
+    if first is not None:
+        _blame(source, rules, scan, first)
+    if not count:
+        raise Stop(f"{source}: not one interaction in it")
+    return raw.Raw(
+        interactions=interactions,
+        items=items,
+        size=count,
+        timed=bool(columns.timestamp),
+        source=source,
+        columns=",".join(names),
+        warnings=warnings,
+    )
+
+
+def _items(path: Path, columns: Table) -> pl.DataFrame:
+    scan = _scan(path, [n for n in (columns.id, *columns.text, columns.cover) if n])
+    texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in columns.text]
+    parts: list[pl.Expr] = [pl.when(text != "").then(text) for text in texts]
+    cover = pl.col(columns.cover) if columns.cover else pl.lit(None)
+    rules: Rules = {columns.id: _no_id}
+    items = _collect(
+        scan.select(
+            "line",
+            id=pl.col(columns.id).cast(pl.String),
+            text=pl.concat_str(parts or [pl.lit("")], separator=". ", ignore_nulls=True),
+            cover=cover.cast(pl.String),
+        ),
+        path,
+        rules,
+    )
+    bad = items.filter(pl.col("id").is_null() | (pl.col("id") == ""))
+    if len(bad):
+        _blame(path, rules, scan, bad["line"][0])
+    if items.is_empty():
+        raise Stop(f"{path}: not one item in it")
+    return items.drop("line")
+
+
+def _no_id(value: str) -> str | None:
+    return None if value else "is empty; every row needs this id"
+
+
+def _no_integer(value: str) -> str | None:
+    if INTEGER.fullmatch(value):
+        return None
+    return f"is {value!r}; the rule is an integer timestamp (or a date column in Parquet)"
+
+
+def _integer(column: str, kind: pl.DataType) -> pl.Expr:
+    """Read a column as integers; null where a value is none."""
+    value = pl.col(column).cast(pl.Int64, strict=False)
+    return pl.when(value == pl.col(column)).then(value) if kind.is_float() else value
+
+
+def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
+    """Open a file lazily; `line` numbers the lines of a CSV file, the rows of a Parquet file."""
+    lines.check_file(path)
+    try:
+        match path.suffix:
+            case ".csv":
+                scan = pl.scan_csv(
+                    path, infer_schema=False, row_index_name="line", row_index_offset=2
+                )
+            case ".parquet":
+                scan = pl.scan_parquet(path, row_index_name="line", row_index_offset=1)
+            case other:
+                raise Stop(f"{path}: the name ends in {other!r}; the rule is .csv or .parquet")
+        there = [c for c in scan.collect_schema() if c != "line"]
+    except PolarsError as error:
+        raise Stop(_unreadable(path, {}, error)) from error
+    if lacking := [c for c in columns if c not in there]:
+        raise Stop(
+            f"{path}: no column {', '.join(map(repr, lacking))}; its columns are "
+            f"{', '.join(map(repr, there))}. Name them in params.yaml, prepare.table"
+        )
+    return scan
+
+
+def _collect(frame: pl.LazyFrame, path: Path, rules: Rules) -> pl.DataFrame:
+    try:
+        return frame.collect(engine="streaming")
+    except PolarsError as error:
+        raise Stop(_unreadable(path, rules, error)) from error
+
+
+def _unreadable(path: Path, rules: Rules, error: PolarsError) -> str:
+    """Find the line of a CSV file that can't be read; else say what the library says."""
+    if path.suffix == ".csv":
+        _blame_csv(path, rules)
+    return f"{path}: can't be read as {path.suffix[1:]}: {str(error).splitlines()[0]}"
+
+
+def _blame(path: Path, rules: Rules, scan: pl.LazyFrame, line: int) -> None:
+    """Stop at the row that breaks a rule, naming its value."""
+    if path.suffix == ".csv":
+        _blame_csv(path, rules)
+    row = scan.filter(pl.col("line") == line).select(rules).collect().row(0, named=True)
+    for column, rule in rules.items():
+        value = "" if row[column] is None else str(row[column])
+        if problem := rule(value):
+            raise Stop(f"{path}, row {line}: {column!r} {problem}")
+    raise Stop(f"{path}, row {line}: {row} can't be used")
+
+
+def _blame_csv(path: Path, rules: Rules) -> None:
+    header: list[str] = []
+
+    def rule(row: list[str]) -> str | None:
+        if not header:
+            header.extend(row)
+            return None
+        if len(row) != len(header):
+            return f"{len(row)} columns where the header has {len(header)}"
+        found = dict(zip(header, row, strict=True))
+        broken = ((c, r(found[c])) for c, r in rules.items())
+        return next((f"{c!r} {problem}" for c, problem in broken if problem), None)
+
+    lines.blame(path, rule)

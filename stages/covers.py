@@ -1,0 +1,42 @@
+"""Stage `covers`: a domain's cover files -> one array of covers of one size."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import command
+from pipeline.data import covers, files, tables
+from pipeline.params import Params
+
+
+class CoversParams(Params):
+    """The sections this stage reads."""
+
+    covers: covers.Covers
+
+
+def main(
+    domain: Annotated[str, typer.Option(help="the domain's name, for messages")],
+    covers_folder: Annotated[Path, typer.Option("--covers", help="its folder of covers")],
+    prepared: Annotated[Path, typer.Option(help="the prepared domain: which item has which file")],
+    out: Annotated[Path, typer.Option(help="the folder to write")],
+    card_folder: Annotated[Path, typer.Option("--card", help="the folder for what is missing")],
+) -> None:
+    """Pack one domain's covers, and say which of them can't be read."""
+    p = CoversParams.load().covers
+    items = tables.load(prepared).items
+
+    with files.atomic_folder(out) as part:
+        broken = covers.pack(covers_folder, items["cover"].to_list(), p.size, part)
+        described = covers.card(domain, items, broken, p)
+    with files.atomic_folder(card_folder) as part:
+        files.write_json(part / "card.json", described)
+    typer.echo(
+        f"covers: {domain}, {described['items'] - described['missing']:,} of "
+        f"{described['items']:,} items, {p.size} px, {len(broken):,} files broken -> {out}"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
