@@ -1,0 +1,68 @@
+"""The domains' data cards, side by side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.data import files
+from pipeline.reporting import markdown
+
+ROWS = {  # label -> where it stands in the card of `prepare`
+    "users": "users",
+    "items": "items",
+    "candidates": "candidates",
+    "interactions": "interactions",
+    "sparsity": "sparsity",
+    "history length, median": "lengths.median",
+    "history length, longest": "lengths.max",
+    "items without text": "share_without.text",
+    "items without cover": "share_without.cover",
+    "items in no train part": "share_without.history",
+    "repeated held-out test items": "held_out.test.repeated",
+    "cold held-out test items": "held_out.test.cold",
+    "dropped: unknown items": "dropped.unknown_item",
+    "dropped: users with too few items": "dropped.short_users",
+    "dropped: duplicates": "dropped.duplicates",
+    "covers missing or unreadable": "covers.missing",
+}
+SHARES = ("sparsity", "share_without")  # shown in percent
+
+
+def load(folder: Path, domains: list[str]) -> dict[str, dict[str, Any]]:
+    """Read each domain's card, that of its covers within it as `covers` where it has any."""
+    cards = {}
+    for domain in domains:
+        cards[domain] = files.read_json(folder / domain / "prepare" / "card.json")
+        covers = folder / domain / "covers" / "card.json"
+        if covers.is_file():
+            cards[domain]["covers"] = files.read_json(covers)
+    return cards
+
+
+def table(cards: Mapping[str, Mapping[str, Any]]) -> str:
+    """Set the cards side by side: a column a domain."""
+    header = ["", *map(markdown.escape, cards)]
+    rows = [
+        [label, *(_shown(place, _find(card, place)) for card in cards.values())]
+        for label, place in ROWS.items()
+    ]
+    return markdown.table(header, rows)
+
+
+def names(card: Mapping[str, Any]) -> set[str]:
+    """Name what a domain may be known as: its word, and its raw files' name."""
+    file = str(card.get("source", ""))
+    return {str(card["domain"]), file.partition("_pair.")[0].partition("_behaviour.")[0]}
+
+
+def _find(card: Mapping[str, Any], place: str) -> float | None:
+    found: Any = card
+    for key in place.split("."):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return None if found is None else float(found)
+
+
+def _shown(place: str, value: float | None) -> str:
+    if value is None:
+        return markdown.NOTHING
+    return f"{value:.2%}" if place.startswith(SHARES) else markdown.count(value)

@@ -1,0 +1,66 @@
+"""The differences the report states, with intervals, and which of them may be claimed."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pipeline.reporting import results
+from pipeline.reporting.results import Group, Outcome, Result
+from pipeline.retrieval import significance
+from pipeline.retrieval.significance import Estimate
+
+# (a run, the one it is compared with): what training the encoder adds, then what the source adds.
+PAIRS = (
+    ("end2end", "frozen"),
+    ("end2end_transfer", "frozen_transfer"),
+    ("end2end_transfer", "tuned_transfer"),
+    ("frozen_transfer", "frozen"),
+    ("tuned_transfer", "frozen"),
+    ("end2end_transfer", "end2end"),
+)
+ALPHA = 0.05
+
+
+class Contrast(NamedTuple):
+    """One run less another, on the test items of the same users."""
+
+    group: Group
+    run: str
+    base: str
+    metric: str
+    difference: Estimate
+    p: float  # corrected for all contrasts of the report
+    sd: float | None  # of the difference between seeds, where there are several
+    capped: bool
+
+    @property
+    def reading(self) -> str:
+        """Say what may be said: higher, lower, not shown, or nothing since a run was capped."""
+        d = self.difference
+        if self.capped:
+            return "capped"
+        is_clear = self.p < ALPHA and (d.low > 0 or d.high < 0)
+        if not is_clear or (self.sd is not None and abs(d.mean) <= self.sd):
+            return "not shown"
+        return "higher" if d.mean > 0 else "lower"
+
+
+def state(outcomes: Iterable[Outcome]) -> list[Contrast]:
+    """State all contrasts whose runs are there, in both metrics, and correct p for all of them."""
+    stated = []
+    for outcome in outcomes:
+        for run, base in PAIRS:
+            if run in outcome.results and base in outcome.results:
+                pair = outcome.results[run], outcome.results[base]
+                stated += [_contrast(outcome.group, *pair, metric) for metric in results.METRICS]
+    corrected = significance.holm([one.p for one in stated])
+    return [one._replace(p=p) for one, p in zip(stated, corrected, strict=True)]
+
+
+def _contrast(group: Group, run: Result, base: Result, metric: str) -> Contrast:
+    mine, other = run.values["test", metric], base.values["test", metric]  # [S, U]
+    difference = results.bootstrap(mine.mean(axis=0) - other.mean(axis=0))
+    sd = None
+    if len(mine) == len(other):
+        sd = results.spread(mine.mean(axis=1) - other.mean(axis=1))
+    is_capped = run.capped or base.capped
+    return Contrast(group, run.run, base.run, metric, difference, difference.p, sd, is_capped)

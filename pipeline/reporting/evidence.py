@@ -1,0 +1,102 @@
+"""All that a report is made of, read from the stages' outputs."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.data import files, tables
+from pipeline.reporting import cards, contrasts, costs, overlap, results
+from pipeline.reporting.contrasts import Contrast
+from pipeline.reporting.costs import Costs
+from pipeline.reporting.overlap import Overlap
+from pipeline.reporting.results import Group, Outcome
+
+
+class Wanted(NamedTuple):
+    """What params.yaml lists, and so what the report is about."""
+
+    sources: list[str]
+    targets: list[str]
+    contents: list[str]
+    users: list[str]
+    runs: list[str]  # in the order of the tables
+    seeds: list[int]
+
+    def groups(self) -> list[Group]:
+        """List the groups, those of one content and user encoder together."""
+        return [Group(t, c, u) for c in self.contents for u in self.users for t in self.targets]
+
+
+class Where(NamedTuple):
+    """The folders of the stages' outputs."""
+
+    prepared: Path
+    cards: Path
+    evaluated: Path
+    pretrained: Path
+    costs: Path
+    oracle: Path | None
+
+
+class Evidence(NamedTuple):
+    """What was found."""
+
+    outcomes: list[Outcome]
+    contrasts: list[Contrast]
+    overlaps: dict[str, Overlap]  # by target; empty without a source
+    cards: dict[str, dict[str, Any]]  # by domain, the source first
+    costs: Costs
+    oracle: dict[str, float]  # the best possible HR@10 by target, where it is known
+    sources: list[str]
+    seeds: int
+
+    def series(self) -> dict[tuple[str, str], list[Outcome]]:
+        """Put the outcomes of each content and user encoder together."""
+        found: dict[tuple[str, str], list[Outcome]] = {}
+        for one in self.outcomes:
+            found.setdefault((one.group.content, one.group.user), []).append(one)
+        return found
+
+
+def gather(wanted: Wanted, where: Where) -> Evidence:
+    """Read everything that is wanted, and state the differences.
+
+    Raises:
+        Stop: an evaluation is missing.
+    """
+    outcomes = [
+        results.load(where.evaluated, group, wanted.runs, capped(where.pretrained, group, wanted))
+        for group in wanted.groups()
+    ]
+    best = {} if where.oracle is None else files.read_json(where.oracle)
+    return Evidence(
+        outcomes=outcomes,
+        contrasts=contrasts.state(outcomes),
+        overlaps=_overlaps(where.prepared, wanted),
+        cards=cards.load(where.cards, [*wanted.sources, *wanted.targets]),
+        costs=costs.load(where.costs, wanted.groups(), wanted.runs, wanted.sources),
+        oracle={target: best[target]["hr@10"] for target in wanted.targets if target in best},
+        sources=wanted.sources,
+        seeds=len(wanted.seeds),
+    )
+
+
+def capped(pretrained: Path, group: Group, wanted: Wanted) -> set[str]:
+    """Name the runs that start from a source's model which was capped."""
+    found = set()
+    for run in wanted.runs:
+        tower = costs.SOURCE_TOWER.get(run)
+        if tower is not None:
+            name = f"{wanted.sources[0]}-{group.content}-{tower}-{group.user}"
+            described = pretrained / name / "run.json"
+            if described.is_file() and files.read_json(described)["capped"]:
+                found.add(run)
+    return found
+
+
+def _overlaps(prepared: Path, wanted: Wanted) -> dict[str, Overlap]:
+    if not wanted.sources:
+        return {}
+    source = tables.load(prepared / wanted.sources[0])
+    return {
+        target: overlap.measure(source, tables.load(prepared / target)) for target in wanted.targets
+    }

@@ -1,0 +1,44 @@
+"""Markdown tables and the numbers in them."""
+
+from collections.abc import Iterable, Sequence
+
+from pipeline.data import card
+
+escape = card.escape
+NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 1) -> str:
+    """Lay out a table; columns from `numbers_from` on are numbers, flush right."""
+    rule = ["---" if column < numbers_from else "---:" for column in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, rule, *rows])
+
+
+def percent(share: float) -> str:
+    """Show a fraction in percent."""
+    return f"{100 * share:.2f}"
+
+
+def signed(share: float) -> str:
+    """Show a difference of fractions in points of percent."""
+    shown = f"{100 * share:+.2f}"
+    return "0.00" if shown[1:] == "0.00" else shown.replace("-", MINUS)
+
+
+def seconds(value: float) -> str:
+    """Show a time."""
+    if value < 60:  # noqa: PLR2004  # seconds of a minute
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def gigabytes(size: int | None) -> str:
+    """Show an amount of memory."""
+    return NOTHING if size is None else f"{size / 1e9:.2f} GB"
+
+
+def count(number: float | None) -> str:
+    """Show a whole number."""
+    return NOTHING if number is None else f"{number:,.0f}"

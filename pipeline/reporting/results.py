@@ -1,0 +1,111 @@
+"""What was found for one target, content and user encoder: every run's value for every user."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from pipeline.data import files
+from pipeline.retrieval import evaluation, metrics, significance
+from pipeline.retrieval.significance import Estimate
+
+HR, NDCG = f"hr@{metrics.CUTOFF}", f"ndcg@{metrics.CUTOFF}"
+METRICS = (HR, NDCG)
+SEED = 0  # of the resamples: the same report from the same results
+
+
+class Group(NamedTuple):
+    """Runs that are compared with each other."""
+
+    target: str
+    content: str
+    user: str  # the user encoder
+
+    @property
+    def name(self) -> str:
+        """Name the group as its folders are named."""
+        return "-".join(self)
+
+
+class Result(NamedTuple):
+    """One run, or one recommender without training."""
+
+    run: str
+    capped: bool  # it, or the source's model it starts from, stopped before its patience
+    values: dict[tuple[str, str], np.ndarray]  # (valid | test, metric) -> [S, U] float64
+
+    def estimate(self, part: str, metric: str) -> Estimate:
+        """Give the mean over users, of seeds averaged user by user, with its interval."""
+        return bootstrap(self.values[part, metric].mean(axis=0))
+
+    def sd(self, part: str, metric: str) -> float | None:
+        """Give the standard deviation between seeds; none where there is one."""
+        return spread(self.values[part, metric].mean(axis=1))
+
+
+class Outcome(NamedTuple):
+    """All results of a group."""
+
+    group: Group
+    counts: dict[str, int]  # users, candidates, unreachable_valid, unreachable_test
+    results: dict[str, Result]  # runs in the order of the tables, then those without training
+
+    @property
+    def runs(self) -> list[Result]:
+        """List the trained runs."""
+        return [one for name, one in self.results.items() if name not in evaluation.SANITY]
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """Give what a random order of the candidates scores."""
+        return metrics.chance(self.counts["candidates"], [metrics.CUTOFF])
+
+
+def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Outcome:
+    """Read a group's results.
+
+    Args:
+        evaluated: the folder of all evaluations.
+        group: whose results.
+        runs: the runs to read, in the order of the tables.
+        capped: runs whose source's model was capped.
+
+    Raises:
+        Stop: the group or one of its runs was not evaluated.
+    """
+    folder = evaluated / group.name
+    if not (folder / "metrics.json").is_file():
+        raise files.Stop(f"{folder} holds no evaluation: run `dvc repro`.")
+    found: dict[str, Any] = files.read_json(folder / "metrics.json")
+    ranks = pl.read_parquet(folder / "ranks.parquet")
+    results = {}
+    for run in [*runs, *evaluation.SANITY]:
+        own = ranks.filter(run=run)
+        if own.is_empty():
+            raise files.Stop(f"{folder} does not hold the run {run!r}: run `dvc repro`.")
+        is_capped = found[run].get("capped", False) or run in capped
+        results[run] = Result(run, is_capped, _values(own))
+    return Outcome(group, found["counts"], results)
+
+
+def bootstrap(values: np.ndarray) -> Estimate:
+    """Estimate a mean over users, the same way every time."""
+    return significance.bootstrap(values, np.random.default_rng(SEED))
+
+
+def spread(values: np.ndarray) -> float | None:
+    """Give the standard deviation of several values, none of one."""
+    return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _values(ranks: pl.DataFrame) -> dict[tuple[str, str], np.ndarray]:
+    """Turn one run's ranks into each user's values, a row a seed."""
+    found = {}
+    for part in evaluation.PARTS:
+        rows = ranks.filter(split=part).sort("seed", "user")
+        seeds = max(1, rows["seed"].n_unique())
+        kept = evaluation.ranks_of(rows)
+        found[part, HR] = metrics.hit(kept, metrics.CUTOFF).reshape(seeds, -1)
+        found[part, NDCG] = metrics.ndcg(kept, metrics.CUTOFF).reshape(seeds, -1)
+    return found

@@ -1,0 +1,53 @@
+"""Stage `report`: tables, differences, slices, costs and figures from all that was found."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import command
+from pipeline.data import files, lists
+from pipeline.params import Params
+from pipeline.reporting import document, evidence, gallery, plots
+
+
+class Report(Params):
+    """What `report` reads: what is in params.yaml is in the report, whatever else lies about."""
+
+    sources: list[str]
+    targets: list[str]
+    contents: list[str]
+    users: list[str]
+    runs: lists.Runs
+    seeds: list[int]
+
+
+def main(
+    prepared: Annotated[Path, typer.Option(help="the folder of all prepared domains")],
+    cards: Annotated[Path, typer.Option(help="the folder of all data cards")],
+    evaluated: Annotated[Path, typer.Option(help="the folder of all evaluations")],
+    runs: Annotated[Path, typer.Option(help="the folder of all runs, for their curves")],
+    pretrained: Annotated[Path, typer.Option(help="the folder of all source models")],
+    costs: Annotated[Path, typer.Option(help="the folder of all costs")],
+    out: Annotated[Path, typer.Option(help="the folder to write report.md and the rest to")],
+    oracle: Annotated[Path | None, typer.Option(help="the demo's known answer, .json")] = None,
+) -> None:
+    """Report what was found."""
+    p = Report.load()
+    names = p.runs.names(p.sources)
+    wanted = evidence.Wanted(p.sources, p.targets, p.contents, p.users, names, p.seeds)
+    where = evidence.Where(prepared, cards, evaluated, pretrained, costs, oracle)
+    found = evidence.gather(wanted, where)
+    curves = {
+        one.group: plots.read_curves(runs, one.group, names, p.seeds) for one in found.outcomes
+    }
+    with files.atomic_folder(out) as part:
+        drawn = gallery.draw(found, curves, part)
+        plots.write(part, found.outcomes, curves)
+        files.write_text(part / "report.md", document.write(found, drawn))
+    stated = f"{len(found.contrasts)} differences stated"
+    typer.echo(f"report: {len(found.outcomes)} groups of runs, {stated} -> {out / 'report.md'}")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,154 @@
+"""Outputs of all stages as the report reads them, made up, without a training."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline import params
+from pipeline.data import files, sequences, tables
+from pipeline.retrieval import evaluation, search
+from stages import report
+
+# run -> the share of users for whom it is good; `end2end` is clearly better than `frozen` on near
+# and equal on far
+QUALITY = {
+    "near": {"id": 0.12, "frozen": 0.2, "end2end": 0.3, "frozen_transfer": 0.21},
+    "far": {"id": 0.15, "frozen": 0.2, "end2end": 0.2, "frozen_transfer": 0.19},
+}
+MORE = {
+    "tuned_transfer": 0.25,
+    "end2end_transfer": 0.27,
+    "frozen_zeroshot": 0.08,
+    "tuned_zeroshot": 0.1,
+    "popularity": 0.04,
+    "itemknn": 0.09,
+    "contentknn": 0.06,
+}
+USERS, ITEMS, CANDIDATES = 1500, 300, 290
+PARAMS = """
+sources: [old]
+targets: [near, far]
+contents: [text]
+users: [sasrec]
+seeds: SEEDS
+runs:
+  pretrain_frozen: [frozen]
+  pretrain_end2end: [end2end]
+  frozen: [frozen]
+  end2end: [end2end]
+  frozen_transfer: [frozen_transfer, frozen_zeroshot]
+  tuned_transfer: [tuned_transfer, tuned_zeroshot]
+  end2end_transfer: [end2end_transfer]
+"""
+
+
+def ranks(share, rng):
+    """Draw ranks of which about `share` are among the first ten."""
+    better = np.where(rng.random(USERS) < share, rng.integers(0, 10, USERS), 10)
+    return search.Ranks(better.astype(np.int32), (better < 10).astype(np.int32))
+
+
+class World:
+    """A folder of artifacts, to be changed before the report is made."""
+
+    def __init__(self, root, monkeypatch, seeds=(7,)):
+        self.root, self.rng, self.seeds = root, np.random.default_rng(0), list(seeds)
+        (root / "params.yaml").write_text(PARAMS.replace("SEEDS", str(self.seeds)))
+        monkeypatch.setattr(params, "FILE", root / "params.yaml")
+        for domain in ("old", *QUALITY):
+            self.prepare(domain)
+        for target in QUALITY:
+            self.evaluate(target)
+        self.cost("pretrain/old-text-frozen-sasrec", seconds=100.0)
+        self.cost("pretrain/old-text-end2end-sasrec", seconds=1000.0)
+        self.pretrained("frozen", capped=False)
+
+    def prepare(self, domain):
+        """Half of a target's items say what items of the source say."""
+        first = {"old": 0, "near": ITEMS // 2, "far": ITEMS}[domain]
+        ids = [f"{domain}{i}" for i in range(ITEMS)]
+        texts = [f"Text {first + i}" for i in range(ITEMS)]
+        held = self.rng.integers(1, ITEMS + 1, USERS)
+        prepared = tables.Prepared(
+            items=pl.DataFrame(
+                {"id": ids, "text": texts, "cover": [None] * ITEMS}, schema=tables.ITEMS
+            ),
+            users=pl.DataFrame(
+                {"id": [f"{domain}{u}" for u in range(USERS)], "valid": held, "test": held},
+                schema=tables.USERS,
+            ),
+            sequences=sequences.from_rows([[1, 2, 3]] * USERS),
+        )
+        tables.save(self.root / "prepare" / domain, prepared)
+        described = {
+            "domain": domain,
+            "source": f"{domain}_pair.csv",
+            "users": USERS,
+            "items": ITEMS,
+            "sparsity": 0.99,
+            "share_without": {"text": 0.25},
+            "warnings": [f"{domain}: <b>odd</b> | rows"],
+        }
+        files.write_json(self.root / "cards" / domain / "prepare" / "card.json", described)
+
+    def evaluate(self, target, capped=()):
+        qualities = QUALITY[target] | MORE
+        about, rows = {}, []
+        for run, quality in qualities.items():
+            trains = run not in evaluation.SANITY
+            for seed in self.seeds if trains and "zeroshot" not in run else self.seeds[:1]:
+                for part in evaluation.PARTS:
+                    drawn = ranks(quality, self.rng)
+                    rows.append(evaluation.table(run, seed if trains else None, part, drawn))
+            about[run] = {"capped": run in capped} if trains else {}
+            if trains:
+                self.trained(target, run)
+        folder = self.root / "evaluate" / f"{target}-text-sasrec"
+        counts = {"users": USERS, "candidates": CANDIDATES}
+        counts |= {"unreachable_valid": 0, "unreachable_test": 3}
+        files.write_json(folder / "metrics.json", {"counts": counts, **about})
+        pl.concat(rows).write_parquet(folder / "ranks.parquet")
+
+    def trained(self, target, run):
+        epochs = np.arange(12 if "zeroshot" not in run else 1)
+        curve = pl.DataFrame(
+            {
+                "epoch": epochs,
+                "phase": ["probe"] * len(epochs),
+                "loss": 5 - epochs / 10,
+                "hr@10": (QUALITY[target] | MORE)[run] * (1 - np.exp(-0.4 - epochs / 3)),
+                "ndcg@10": epochs / 200,
+                "learning_rate": [1e-3] * len(epochs),
+            }
+        )
+        content = "id" if run == "id" else "text"
+        several = len(self.seeds) > 1 and "zeroshot" not in run
+        for seed in self.seeds:
+            below = f"{run}/{seed}" if several else run
+            folder = self.root / "runs" / f"{target}-{content}-sasrec" / below
+            folder.mkdir(parents=True, exist_ok=True)
+            curve.write_csv(folder / "curve.csv")
+            files.write_json(folder / "run.json", {"seed": seed, "capped": False})
+        name = f"{target}-{content}-sasrec/{run}"
+        self.cost(name, 0.0 if "zeroshot" in run else 400.0 if "end2end" in run else 30.0)
+
+    def pretrained(self, tower, capped):
+        folder = self.root / "pretrain" / f"old-text-{tower}-sasrec"
+        files.write_json(folder / "run.json", {"capped": capped})
+
+    def cost(self, name, seconds):
+        spent = {"seconds": seconds, "users_per_second": 120.0, "peak_memory_bytes": 2_500_000_000}
+        spent |= {"parameters": 23_000_000, "trained_parameters": 1_000_000, "device": "2 cores"}
+        spent |= {"epochs": 12, "trials": 2, "key": "abc"}
+        files.write_json(self.root / "costs" / f"{name}.json", spent)
+
+    def report(self, oracle=None):
+        """Make the report and return its text."""
+        parts = ("prepare", "cards", "evaluate", "runs", "pretrain", "costs", "report")
+        report.main(*(self.root / part for part in parts), oracle)
+        return (self.root / "report" / "report.md").read_text()
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    return World(tmp_path, monkeypatch)
