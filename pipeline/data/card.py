@@ -86,8 +86,8 @@ def markdown(card: dict[str, Any]) -> str:
 
 def escape(text: str) -> str:
     """Make text from the data safe in Markdown and HTML: no markup, no table cells, one line."""
-    plain = " ".join(html.escape(text).split())
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~<>" else c for c in plain)
+    plain = " ".join(html.escape(text, quote=False).split())
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in plain)
 
 
 def _flat(card: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from pipeline.params import Section
 
 SUFFIXES = (".jpg", ".jpeg", ".png")  # the first wins where an item has several
 # What a file may really be, whatever its suffix says; formats that call other programs stay out.
-FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; a header that announces more is refused, not decoded
 
 
@@ -92,6 +92,7 @@ def pack(folder: Path, names: Sequence[str | None], size: int, out: Path) -> dic
             return f"{name!r}: {_reason(error)}"
         return None
 
+    Image.init()  # load the decoders before the threads ask for them
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
         warnings.simplefilter("ignore")  # what Pillow warns of is refused in `read`, or harmless
         reasons = list(threads.map(decode, range(len(items))))

@@ -157,8 +157,10 @@ def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw
     except PolarsError as error:
         lines.blame(path, rule, "\t", quoted=False)
         raise Stop(f"{path}: can't be read ({error})") from error
-    if frame.null_count().sum_horizontal()[0] or frame.is_empty():
+    empty = pl.col("user").is_null() | (pl.col("item").fill_null("").str.strip_chars() == "")
+    if frame.is_empty() or frame.select(empty.any()).item():
         lines.blame(path, rule, "\t", quoted=False)
+        raise Stop(f"{path}: not one interaction in it; the rule is {BEHAVIOUR}")
     users = frame.unique("user", keep="last", maintain_order=True)
     if len(users) < len(frame):
         warnings = [

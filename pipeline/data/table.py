@@ -156,7 +156,7 @@ def _blame(path: Path, rules: Rules, scan: pl.LazyFrame, line: int) -> None:
     """Stop at the row that breaks a rule, naming its value."""
     if path.suffix == ".csv":
         _blame_csv(path, rules)
-    row = scan.filter(pl.col("line") == line).select(rules).collect().row(0, named=True)
+    row = scan.filter(pl.col("line") == line).select(*rules).collect().row(0, named=True)
     for column, rule in rules.items():
         value = "" if row[column] is None else str(row[column])
         if problem := rule(value):

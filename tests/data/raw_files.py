@@ -1,0 +1,35 @@
+"""Small raw folders to read, and the settings to read them with."""
+
+from pipeline.data import prepare, split, table
+
+TABLE = table.Table(
+    interactions="events.csv",
+    items="goods.csv",
+    user="who",
+    item="what",
+    timestamp="when",
+    id="sku",
+    text=["name", "blurb"],
+    cover="",
+)
+SETTINGS = prepare.Prepare(max_unknown=0.0, max_missing=1.0, duplicates="keep", table=TABLE)
+PROTOCOL = split.Protocol(min_items=5, window=23, mask="window", catalogue="window", select="hr@10")
+
+ITEMS = "".join(f'v{i},题{i},"title, {i}"\n' for i in range(1, 13))
+# u1 has v1..v6, u2 v7..v12, at rising times; item, user, time
+EVENTS = [(f"v{i}", "u1" if i < 7 else "u2", 100 + i) for i in range(1, 13)]
+PAIRS = "".join(f"{item},{user},{time}\n" for item, user, time in EVENTS)
+
+
+def settings(**changes):
+    return prepare.Prepare(**(SETTINGS.model_dump() | changes))
+
+
+def ninerec_folder(root, items=ITEMS, pairs=PAIRS, behaviour=None, name="D"):
+    folder = root / name
+    folder.mkdir(parents=True)
+    for file, text in (("item.csv", items), ("pair.csv", pairs), ("behaviour.tsv", behaviour)):
+        if text is not None:
+            raw = text if isinstance(text, bytes) else text.encode()
+            (folder / f"{name}_{file}").write_bytes(raw)
+    return folder

@@ -1,0 +1,240 @@
+"""Covers of every kind: packed, or named with what is wrong with them."""
+
+import os
+import struct
+import zlib
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from pipeline.data import covers, tables
+from pipeline.data.files import Stop
+
+RED, BLUE = (220, 30, 30), (30, 30, 220)
+
+
+def halves(mode="RGB", size=(48, 32)):
+    """Draw a picture, red at the left and blue at the right."""
+    image = Image.new("RGB", size, RED)
+    image.paste(BLUE, (size[0] // 2, 0, *size))
+    return image.convert(mode)
+
+
+def sides(pixels):
+    """The mean colours of the outer quarters."""
+    quarter = pixels.shape[1] // 4
+    return pixels[:, :quarter].mean((0, 1)), pixels[:, -quarter:].mean((0, 1))
+
+
+def blank_png(width, height):
+    """A valid PNG with one bit a pixel: some kB that decode to hundreds of MB."""
+
+    def chunk(kind, content):
+        crc = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + crc
+
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    body = zlib.compress(bytes(height * (1 + -(-width // 8))), 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "options"),
+    [
+        ("RGB", "x.jpg", {"quality": 95}),
+        ("RGB", "x.png", {}),
+        ("CMYK", "x.jpg", {"quality": 95}),
+        ("P", "x.png", {}),
+        ("RGBA", "x.png", {}),
+        ("RGB", "x.jpeg", {"format": "WEBP", "lossless": True}),
+        ("RGB", "x.png", {"format": "TIFF"}),
+        ("RGB", "x.jpg", {"format": "MPO", "save_all": True, "quality": 95}),
+    ],
+)
+def test_any_mode_becomes_rgb(tmp_path, mode, name, options):
+    halves(mode).save(tmp_path / name, **options)
+    pixels = covers.read(tmp_path / name, 16)
+    assert (pixels.shape, pixels.dtype) == ((16, 16, 3), np.uint8)
+    left, right = sides(pixels)
+    np.testing.assert_allclose(left, RED, atol=12)
+    np.testing.assert_allclose(right, BLUE, atol=12)
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "I"])
+def test_grey_of_any_depth(tmp_path, mode):
+    grey = np.full((8, 8), 128, np.uint8)
+    deep = grey.astype(np.uint16) * 257
+    image = {
+        "L": Image.fromarray(grey),
+        "I;16": Image.fromarray(deep),
+        "I": Image.fromarray(deep.astype(np.int32)),
+    }[mode]
+    assert image.mode == mode
+    image.save(tmp_path / "x.png", "TIFF" if mode == "I" else "PNG")
+    np.testing.assert_array_equal(covers.read(tmp_path / "x.png", 4), np.full((4, 4, 3), 128))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white(tmp_path, mode):
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0)).convert(mode)
+    clear.save(tmp_path / "x.png", **({"transparency": 0} if mode == "P" else {}))
+    assert (covers.read(tmp_path / "x.png", 4) == 255).all()
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise: left becomes top
+    halves().save(tmp_path / "x.jpg", exif=exif, quality=95)
+    left, right = sides(covers.read(tmp_path / "x.jpg", 16).swapaxes(0, 1))
+    np.testing.assert_allclose(left, RED, atol=12)
+    np.testing.assert_allclose(right, BLUE, atol=12)
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
+def test_the_first_frame_of_an_animation_counts(tmp_path, form):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    frames[0].save(tmp_path / "x.jpg", form, save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(covers.read(tmp_path / "x.jpg", 4).mean((0, 1)), RED, atol=3)
+
+
+def test_resizing_is_bilinear_and_drops_the_aspect(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 30, 3), np.uint8)
+    image = Image.fromarray(noise)
+    image.save(tmp_path / "x.png")
+    expected = np.asarray(image.resize((12, 12), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(covers.read(tmp_path / "x.png", 12), expected)
+
+
+def test_large_jpegs_decode_smaller_to_nearly_the_same(tmp_path):
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8))
+    large = smooth.resize((1920, 1080), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "x.jpg", quality=95)
+    with Image.open(tmp_path / "x.jpg") as whole:
+        expected = np.asarray(whole.resize((64, 64), Image.Resampling.BILINEAR), np.float64)
+    assert np.abs(covers.read(tmp_path / "x.jpg", 64) - expected).mean() < 1
+
+
+def folder_of_bad_covers(tmp_path):
+    folder = tmp_path / "covers"
+    folder.mkdir()
+    halves().save(folder / "good.jpg")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "truncated.jpg")
+    Image.fromarray(noise).save(folder / "png.png")
+    whole = (folder / "truncated.jpg").read_bytes()
+    png = (folder / "png.png").read_bytes()
+    (folder / "truncated.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "png.png").write_bytes(png[: len(png) // 2])
+    (folder / "corrupt.png").write_bytes(png[:100] + bytes(1000) + png[1100:])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("<html>404</html>")
+    (folder / "bomb.png").write_bytes(blank_png(20_000, 20_000))
+    (folder / "large.png").write_bytes(blank_png(10_000, 8_000))
+    return folder
+
+
+def test_bad_files_are_named_and_refused(tmp_path):
+    folder = folder_of_bad_covers(tmp_path)
+    (tmp_path / "outside.jpg").write_bytes((folder / "good.jpg").read_bytes())
+    names = [
+        "good.jpg", None, "truncated.jpg", "png.png", "corrupt.png", "empty.jpg", "text.jpg",
+        "bomb.png", "large.png", "../outside.jpg", "gone.jpg", "good.jpg",
+    ]  # fmt: skip
+    broken = covers.pack(folder, names, 8, tmp_path / "out")
+    packed = covers.load(tmp_path / "out")
+
+    assert sorted(broken) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert "'truncated.jpg': image file is truncated" in broken[3]
+    assert "truncated" in broken[4]
+    assert broken[5].startswith("'corrupt.png': ")
+    assert broken[6] == "'empty.jpg': the file is empty (0 bytes)"
+    assert broken[7] == "'text.jpg': not an image of a known format"
+    assert broken[8] == "'bomb.png': more than 50,000,000 pixels: not decoded"
+    assert broken[9] == ("'large.png': 10000 x 8000 pixels, more than 50,000,000: not decoded")
+    assert broken[10] == f"'../outside.jpg' is not in {folder}"
+    assert broken[11] == f"'gone.jpg' is not in {folder}"
+    assert packed.rows.dtype == np.int32
+    assert np.flatnonzero(packed.rows >= 0).tolist() == [1, 12]  # and never PAD
+    assert isinstance(packed.pixels, np.memmap)
+    for item in (1, 12):
+        expected = covers.read(folder / "good.jpg", 8)
+        np.testing.assert_array_equal(packed.pixels[packed.rows[item]], expected)
+
+
+def test_a_bomb_is_not_decoded(tmp_path, monkeypatch):
+    Image.new("L", (400, 400)).save(tmp_path / "x.png")
+    monkeypatch.setattr(covers, "MAX_PIXELS", 400 * 400 - 1)
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ValueError, match="400 x 400 pixels, more than 159,999: not decoded"):
+        covers.read(tmp_path / "x.png", 8)
+
+
+def test_same_files_same_bytes(tmp_path):
+    folder = folder_of_bad_covers(tmp_path)
+    names = covers.listing(folder) * 3
+    for out in ("a", "b"):
+        covers.pack(folder, names, 8, tmp_path / out)
+    for file in ("pixels.npy", "rows.npy"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_listing_has_images_in_a_fixed_order(tmp_path):
+    for name in ("b.png", "b.JPG", "a.jpeg", "c.gif", "notes.txt", "$(rm x).png"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
+    names = covers.listing(tmp_path)
+    assert names == ["b.JPG", "a.jpeg", "$(rm x).png", "b.png"]
+    assert covers.by_id(names) == {"b": "b.JPG", "a": "a.jpeg", "$(rm x)": "$(rm x).png"}
+
+
+def test_a_folder_without_covers_stops(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(Stop, match=r"not one cover in the folder; the rule is <id>\.jpg\|\.jpeg"):
+        covers.listing(tmp_path)
+    with pytest.raises(Stop, match=r"gone: no such folder of covers; name the right one, or leav"):
+        covers.listing(tmp_path / "gone")
+
+
+def items_of(texts, names):
+    ids = [f"v{i}" for i in range(1, len(texts) + 1)]
+    return pl.DataFrame({"id": ids, "text": texts, "cover": names}, schema=tables.ITEMS)
+
+
+def test_the_card_counts_absent_and_broken():
+    items = items_of(["a", "b", "c", "d"], ["1", None, "3", "4"])
+    settings = covers.Covers(size=8, max_missing=0.5)
+    assert covers.card("films", items, {3: "'3': truncated"}, settings) == {
+        "domain": "films",
+        "size": 8,
+        "items": 4,
+        "missing": 2,
+        "broken": {"v3": "'3': truncated"},
+    }
+
+
+def test_too_many_missing_covers_stop_with_the_list():
+    items = items_of(["a", "b", "c", "d"], ["1", None, "3", "4"])
+    with pytest.raises(Stop) as stop:
+        covers.card("films", items, {3: "'3': cut"}, covers.Covers(size=8, max_missing=0.4))
+    assert str(stop.value) == (
+        "films: no readable cover for 2 of 4 items (50.00%), more than max_missing = 40.00% allows:"
+        " 'v2', 'v3'. Bring the covers, or raise covers.max_missing in params.yaml. The first that "
+        "is broken: '3': cut."
+    )
+
+
+@pytest.mark.parametrize(
+    ("texts", "serves"),
+    [(["a", None], "content text only"), ([None, None], "no content: it has no text either")],
+)
+def test_without_one_readable_cover_the_message_says_what_is_left(texts, serves):
+    settings = covers.Covers(size=8, max_missing=1.0)
+    with pytest.raises(Stop) as stop:
+        covers.card("films", items_of(texts, [None, "x.jpg"]), {2: "'x.jpg': cut"}, settings)
+    assert (
+        f"films: not one of its 2 items has a readable cover, so it can serve {serves}, not image "
+        "or both. The first that is broken: 'x.jpg': cut. Take it out of domains.image"
+    ) in str(stop.value)

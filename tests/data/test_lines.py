@@ -1,0 +1,50 @@
+"""Line numbers are those an editor shows."""
+
+import pytest
+
+from pipeline.data import lines
+from pipeline.data.files import Stop
+
+
+def test_rows_know_their_line(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_bytes('\ufeffa,"one\ntwo"\r\n\nb,"say ""hi"""\n'.encode())
+    assert list(lines.rows(file)) == [(1, ["a", "one\ntwo"]), (4, ["b", 'say "hi"'])]
+
+
+def test_blame_names_the_line_and_the_rule(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text("a\nb\nbad\n")
+    with pytest.raises(Stop, match=r"x\.csv, line 3: 'bad' has three letters"):
+        lines.blame(file, lambda row: f"{row[0]!r} has three letters" if len(row[0]) > 1 else None)
+
+
+def test_what_is_not_utf8_is_named(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_bytes(b"a,b\n" * 5000 + b"a,\xe9t\xe9\n")
+    with pytest.raises(Stop, match=r"line 5001: byte 0xe9 at place 3 is not UTF-8; .*iconv"):
+        list(lines.rows(file))
+
+
+def test_broken_quoting_is_named(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text('a,b\nc,"d"e\n')
+    with pytest.raises(Stop, match=r"line 2: not a row of a CSV file .*its quotes doubled"):
+        list(lines.rows(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, r"x\.csv: no such file; the folder holds y\.csv"), (b"", r"x\.csv: the file is empty")],
+)
+def test_a_file_must_hold_something(tmp_path, content, message):
+    (tmp_path / "y.csv").write_text("1")
+    if content is not None:
+        (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(Stop, match=message):
+        lines.check_file(tmp_path / "x.csv")
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(Stop, match=r"gone: no such folder; x\.csv is read from it"):
+        lines.check_file(tmp_path / "gone" / "x.csv")

@@ -1,0 +1,180 @@
+"""From raw rows to histories: numbering, order, and what is dropped or refused."""
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data import ninerec, prepare, raw, table, tables
+from pipeline.data.files import Stop
+from tests.data.raw_files import ITEMS, PAIRS, PROTOCOL, TABLE, ninerec_folder, settings
+
+
+def prepared(tmp_path, items=ITEMS, pairs=PAIRS, names=(), behaviour=None, **changes):
+    read = ninerec.read(ninerec_folder(tmp_path, items, pairs, behaviour), "en")
+    return prepare.prepare("films", read, names, settings(**changes), PROTOCOL)
+
+
+def histories(domain):
+    ids, lists = domain.items["id"], domain.sequences
+    ends = zip(lists.offsets[:-1], lists.offsets[1:], strict=True)
+    return {
+        user: [ids[i - 1] for i in lists.items[a:b].tolist()]
+        for user, (a, b) in zip(domain.users["id"], ends, strict=True)
+    }
+
+
+def test_a_small_domain_by_hand(tmp_path):
+    domain, counts = prepared(tmp_path, names=["v2.PNG", "v1.jpeg", "v1.jpg", "v99.jpg"])
+
+    assert histories(domain) == {
+        "u1": ["v1", "v2", "v3", "v4", "v5", "v6"],
+        "u2": ["v7", "v8", "v9", "v10", "v11", "v12"],
+    }
+    assert domain.users.rows() == [("u1", 5, 6), ("u2", 11, 12)]
+    assert domain.items.row(0) == ("v1", "title, 1", "v1.jpeg")
+    assert domain.items["cover"].to_list() == ["v1.jpeg", "v2.PNG"] + [None] * 10
+    assert (domain.items.schema, domain.users.schema) == (tables.ITEMS, tables.USERS)
+    assert counts == prepare.Counts(12, 0, 0, 0, 0, 0, (101, 112))
+
+
+def test_time_orders_and_the_file_breaks_ties(tmp_path):
+    times = {"v1": 3, "v2": 1, "v3": 1, "v4": 10, "v5": 9, "v6": 1}  # as text, 10 is before 9
+    pairs = "".join(f"{item},u1,{time}\n" for item, time in times.items())
+    domain, _ = prepared(tmp_path, pairs=pairs + PAIRS.replace("u1", "u3"))
+    assert histories(domain)["u1"] == ["v2", "v3", "v6", "v1", "v5", "v4"]
+
+
+def test_without_times_the_file_is_in_order(tmp_path):
+    pairs = "".join(f"u1,v{i}\nu2,v{i + 5}\n" for i in (3, 1, 2, 5, 4, 6))
+    domain, counts = prepared(tmp_path, pairs=pairs)
+    assert histories(domain)["u1"] == ["v3", "v1", "v2", "v5", "v4", "v6"]
+    assert counts.times is None
+
+
+def test_behaviour_keeps_its_order_and_repeats(tmp_path):
+    behaviour = "u2\tv12 v11 v12 v10 v9\nu1\tv1 v2 v3 v4 v5 v6 v7 v8\n"
+    domain, _ = prepared(tmp_path, pairs=None, behaviour=behaviour)
+    assert histories(domain)["u2"] == ["v12", "v11", "v12", "v10", "v9"]
+
+
+def test_short_users_are_dropped_and_counted(tmp_path):
+    domain, counts = prepared(tmp_path, pairs=PAIRS + "v1,u0,1\nv2,u0,2\nv3,u9,1\n")
+    assert domain.users["id"].to_list() == ["u1", "u2"]
+    assert (counts.read, counts.short_users, counts.short_interactions) == (15, 2, 3)
+
+
+@pytest.mark.parametrize(("what", "kept", "dropped"), [("keep", 8, 0), ("drop", 6, 2)])
+def test_duplicates_follow_the_setting(tmp_path, what, kept, dropped):
+    again = "v1,u1,101\nv3,u1,103\nv1,u1,999\n"  # the third is another event: it stays
+    domain, counts = prepared(tmp_path, pairs=PAIRS + again, duplicates=what)
+    assert len(histories(domain)["u1"]) == kept + 1
+    assert histories(domain)["u1"][-1] == "v1"
+    assert (counts.duplicates, counts.dropped) == (2, dropped)
+
+
+def test_dropping_duplicates_can_make_a_user_too_short(tmp_path):
+    pairs = PAIRS + "v1,u3,1\nv1,u3,1\nv2,u3,2\nv3,u3,3\nv4,u3,4\n"
+    domain, counts = prepared(tmp_path, pairs=pairs, duplicates="drop")
+    assert (domain.users["id"].to_list(), counts.short_interactions) == (["u1", "u2"], 4)
+
+
+def test_unknown_items_stop_with_file_line_and_rule(tmp_path):
+    with pytest.raises(Stop) as stop:
+        prepared(tmp_path, pairs=PAIRS + "../../x,u1,5\nv13,u1,6\nv13,u2,7\n")
+    assert "D_pair.csv: 3 of 15 interactions (20.00%) are with 2 items that the item" in str(
+        stop.value
+    )
+    assert "more than prepare.max_unknown = 0.00% allows: '../../x' (line 13), 'v13' (line 14)" in (
+        str(stop.value)
+    )
+    assert "columns were read as item,user,timestamp" in str(stop.value)
+
+
+def test_unknown_items_below_the_limit_are_dropped_and_counted(tmp_path):
+    domain, counts = prepared(tmp_path, pairs=PAIRS + "v13,u1,6\n", max_unknown=0.1)
+    assert (counts.unknown, len(histories(domain)["u1"])) == (1, 6)
+
+
+def test_missing_texts_stop_with_the_list(tmp_path):
+    items = ITEMS.replace('"title, 3"', "").replace('"title, 12"', '" "')
+    with pytest.raises(Stop) as stop:
+        prepared(tmp_path, items=items, max_missing=0.1)
+    assert "films: no text for 2 of 12 items (16.67%), more than max_missing = 10.00%" in str(
+        stop.value
+    )
+    assert "'v3', 'v12'. Check the language or text columns, or raise prepare.max_missing" in (
+        str(stop.value)
+    )
+
+
+def test_missing_texts_below_the_limit_are_null(tmp_path):
+    domain, _ = prepared(tmp_path, items=ITEMS.replace('"title, 3"', ""), max_missing=0.1)
+    assert domain.items["text"].null_count() == 1
+
+
+def test_no_user_left_stops(tmp_path):
+    with pytest.raises(Stop) as stop:
+        prepared(tmp_path, pairs="v1,u1,1\nv2,u1,2\nv3,u2,3\n")
+    assert "films: no user is left: the longest of 2 histories has 2 items, fewer than" in str(
+        stop.value
+    )
+    assert "protocol.min_items = 5" in str(stop.value)
+
+
+def test_nothing_known_leaves_no_user(tmp_path):
+    with pytest.raises(Stop, match="no user is left: the longest of 0 histories has 0 items"):
+        prepared(tmp_path, pairs="x1,u1,1\nx2,u1,2\n", max_unknown=1.0)
+
+
+def test_fewer_candidates_than_the_cutoff_stop(tmp_path):
+    pairs = "".join(f"v{i},u1,{i}\n" for i in range(1, 10))
+    with pytest.raises(Stop, match=r"films: 9 candidate items, fewer than the 10 that hr@10 looks"):
+        prepared(tmp_path, pairs=pairs)
+
+
+def test_a_path_as_item_id_never_becomes_a_path(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"outside")
+    items, pairs = ITEMS.replace("v1,", "../../x,"), PAIRS.replace("v1,", "../../x,")
+    domain, _ = prepared(tmp_path, items=items, pairs=pairs, names=["x.jpg", "v2.jpg"])
+    assert domain.items["cover"].to_list()[:2] == [None, "v2.jpg"]
+    assert histories(domain)["u1"][0] == "../../x"  # an item like any other
+
+
+def test_names_of_covers_from_a_column_must_be_in_the_folder(tmp_path):
+    (tmp_path / "goods.csv").write_text(
+        "sku,name,file\n" + "".join(f"v{i},t,{'../' * (i == 1)}{i}.png\n" for i in range(1, 13))
+    )
+    (tmp_path / "events.csv").write_text("what,who,when\n" + PAIRS)
+    columns = TABLE.model_dump() | {"cover": "file", "text": ["name"]}
+    read = table.read(tmp_path, table.Table(**columns))
+    names = ["1.png", "2.png", "v3.png"]
+    domain, _ = prepare.prepare("films", read, names, settings(), PROTOCOL)
+    assert domain.items["cover"].to_list()[:4] == [None, "2.png", None, None]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(1, 12), st.integers(0, 3)), max_size=40
+    ).filter(bool),
+    st.sampled_from(["keep", "drop"]),
+)
+def test_histories_agree_with_a_plain_loop(rows, what):
+    rows = [("u", i, i) for i in range(1, 13)] + rows
+    events = pl.DataFrame(
+        [(user, f"v{item}", time) for user, item, time in rows], ["user", "item", "timestamp"],
+        orient="row",
+    ).with_row_index("line").with_columns(position=pl.lit(0, pl.UInt32))  # fmt: skip
+    items = pl.DataFrame(
+        {"id": [f"v{i}" for i in range(1, 13)], "text": ["t"] * 12, "cover": [None] * 12},
+        schema=tables.ITEMS,
+    )
+    read = raw.Raw(events.sort("item").lazy(), items, len(rows), True, ninerec.Path("x"), "", [])
+    domain, counts = prepare.prepare("x", read, [], settings(duplicates=what), PROTOCOL)
+
+    expected = {}
+    for user, item, time in dict.fromkeys(rows) if what == "drop" else rows:
+        expected.setdefault(user, []).append((time, f"v{item}"))
+    ordered = {u: [i for _, i in sorted(h, key=lambda e: e[0])] for u, h in expected.items()}
+    assert histories(domain) == {u: h for u, h in sorted(ordered.items()) if len(h) >= 5}
+    assert counts.duplicates == len(rows) - len(set(rows))

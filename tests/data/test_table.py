@@ -1,0 +1,137 @@
+"""One's own files, as CSV and as Parquet."""
+
+from datetime import datetime
+
+import polars as pl
+import pytest
+
+from pipeline.data import table
+from pipeline.data.files import Stop
+from tests.data.raw_files import TABLE
+
+EVENTS = pl.DataFrame(
+    {"when": [3, 1, 2], "what": ["a", "b", "a"], "who": [7, 7, 8], "extra": ["x", "y", "z"]}
+)
+GOODS = pl.DataFrame(
+    {
+        "sku": ["a", "b", "c"],
+        "name": [" Boots ", None, ""],
+        "blurb": ["warm", "dry", " "],
+        "file": ["1.png", None, "x.png"],
+    }
+)
+PARQUET = table.Table(
+    **TABLE.model_dump() | {"interactions": "events.parquet", "items": "goods.parquet"}
+)
+
+
+def with_(columns, **changes):
+    return table.Table(**columns.model_dump() | changes)
+
+
+@pytest.mark.parametrize("columns", [TABLE, PARQUET])
+def test_both_formats_give_the_same_tables(tmp_path, columns):
+    for frame, name in ((EVENTS, columns.interactions), (GOODS, columns.items)):
+        write = frame.write_csv if name.endswith("csv") else frame.write_parquet
+        write(tmp_path / name)
+    raw = table.read(tmp_path, with_(columns, cover="file"))
+
+    assert raw.interactions.select("user", "item", "timestamp").collect().rows() == [
+        *[("7", "a", 3), ("7", "b", 1), ("8", "a", 2)]
+    ]
+    assert raw.items.rows() == [
+        ("a", "Boots. warm", "1.png"),
+        ("b", "dry", None),
+        ("c", None, "x.png"),
+    ]
+    assert (raw.size, raw.timed, raw.columns, raw.warnings) == (3, True, "who,what,when", [])
+
+
+def test_without_a_timestamp_the_file_is_in_order(tmp_path):
+    EVENTS.write_csv(tmp_path / "events.csv")
+    GOODS.write_csv(tmp_path / "goods.csv")
+    raw = table.read(tmp_path, with_(TABLE, timestamp="", text=["name"]))
+    frame = raw.interactions.collect()
+    assert frame["timestamp"].to_list() == [0, 0, 0]
+    assert frame["line"].to_list() == [2, 3, 4]
+    assert (raw.timed, raw.columns) == (False, "who,what")
+
+
+@pytest.mark.parametrize(
+    "times", [[datetime(2020, 1, d) for d in (3, 1, 2)], [3.0, 1.0, 2.0], [3, 1, 2]]
+)
+def test_dates_and_whole_numbers_are_times(tmp_path, times):
+    EVENTS.with_columns(when=pl.Series(times)).write_parquet(tmp_path / "events.parquet")
+    GOODS.write_parquet(tmp_path / "goods.parquet")
+    frame = table.read(tmp_path, PARQUET).interactions.collect()
+    assert frame.sort("timestamp")["line"].to_list() == [2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("events", "message"),
+    [
+        (None, r"events\.csv: no such file"),
+        ("", r"events\.csv: the file is empty"),
+        ("who,what\nu,a\n", r"no column 'when'; its columns are 'who', 'what'.*prepare\.table"),
+        ("who,what,when\nu,a,1\nu,b,soon\n", r"events\.csv, line 3: 'when' is 'soon'; the rule is"),
+        ("who,what,when\nu,a,1\n,b,2\n", r"line 3: 'who' is empty; every row needs this id"),
+        ("who,what,when\nu,a,1\nu,,2\n", r"line 3: 'what' is empty"),
+        ("who,what,when\nu,a,1\nu,b\n", r"line 3: 2 columns where the header has 3"),
+        ("who,what,when\nu,a,1\nu,b,2,3\n", r"line 3: 4 columns where the header has 3"),
+        (b"who,what,when\nu,a,1\nu,\xff,2\n", r"line 3: byte 0xff at place 3 is not UTF-8"),
+        ("who,what,when\n", r"events\.csv: not one interaction in it"),
+    ],
+)
+def test_bad_interactions_stop_with_file_line_and_rule(tmp_path, events, message):
+    GOODS.write_csv(tmp_path / "goods.csv")
+    if events is not None:
+        raw = events if isinstance(events, bytes) else events.encode()
+        (tmp_path / "events.csv").write_bytes(raw)
+    with pytest.raises(Stop, match=message):
+        table.read(tmp_path, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("goods", "message"),
+    [
+        ("sku,name\na,b\n", r"goods\.csv: no column 'blurb'; its columns are 'sku', 'name'"),
+        ("sku,name,blurb\na,b,c\n,d,e\n", r"goods\.csv, line 3: 'sku' is empty"),
+        ("sku,name,blurb\n", r"goods\.csv: not one item in it"),
+        ("sku,name,blurb\na,b,c\nd,e,f,g\n", r"goods\.csv, line 3: 4 columns where the header"),
+    ],
+)
+def test_bad_items_stop_with_file_line_and_rule(tmp_path, goods, message):
+    EVENTS.write_csv(tmp_path / "events.csv")
+    (tmp_path / "goods.csv").write_text(goods)
+    with pytest.raises(Stop, match=message):
+        table.read(tmp_path, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("when", [1.0, 2.5, 3.0], r"events\.parquet, row 2: 'when' is '2\.5'; the rule is an int"),
+        ("when", [1, None, 3], r"row 2: 'when' is ''; the rule is an integer"),
+        ("who", ["u", None, ""], r"row 2: 'who' is empty; every row needs this id"),
+        ("what", ["u", "v", ""], r"row 3: 'what' is empty"),
+    ],
+)
+def test_bad_parquet_rows_are_named(tmp_path, column, values, message):
+    changed = EVENTS.with_columns(pl.Series(column, values, strict=False))
+    changed.write_parquet(tmp_path / "events.parquet")
+    GOODS.write_parquet(tmp_path / "goods.parquet")
+    with pytest.raises(Stop, match=message):
+        table.read(tmp_path, PARQUET)
+
+
+def test_a_broken_parquet_file_is_named(tmp_path):
+    EVENTS.write_parquet(tmp_path / "events.parquet")
+    (tmp_path / "goods.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(Stop, match=r"goods\.parquet: can't be read as parquet: "):
+        table.read(tmp_path, PARQUET)
+
+
+def test_another_suffix_is_refused(tmp_path):
+    (tmp_path / "goods.xlsx").write_bytes(b"1")
+    with pytest.raises(Stop, match=r"the name ends in '\.xlsx'; the rule is \.csv or \.parquet"):
+        table.read(tmp_path, with_(TABLE, items="goods.xlsx"))
