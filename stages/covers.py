@@ -18,17 +18,19 @@ class CoversParams(Params):
 
 def main(
     domain: Annotated[str, typer.Option(help="the domain's name, for messages")],
-    covers_folder: Annotated[Path, typer.Option("--covers", help="its folder of covers")],
+    covers_folder: Annotated[str, typer.Option("--covers", help="its folder of covers")],
     prepared: Annotated[Path, typer.Option(help="the prepared domain: which item has which file")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
     card_folder: Annotated[Path, typer.Option("--card", help="the folder for what is missing")],
 ) -> None:
     """Pack one domain's covers, and say which of them can't be read."""
+    if not covers_folder:
+        raise files.Stop(f"{domain}: its covers are empty. {covers.WITHOUT}")
     p = CoversParams.load().covers
     items = tables.load(prepared).items
 
     with files.atomic_folder(out) as part:
-        broken = covers.pack(covers_folder, items["cover"].to_list(), p.size, part)
+        broken = covers.pack(Path(covers_folder), items["cover"].to_list(), p.size, part)
         described = covers.card(domain, items, broken, p)
     with files.atomic_folder(card_folder) as part:
         files.write_json(part / "card.json", described)

@@ -21,6 +21,11 @@ SUFFIXES = (".jpg", ".jpeg", ".png")  # the first wins where an item has several
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; a header that announces more is refused, not decoded
 
+WITHOUT = (
+    "A domain without covers can serve content text only, not image or both: leave its covers "
+    'empty ("") and take it out of domains.image and domains.both in params.yaml'
+)
+
 
 class Covers(Section):
     """The section `covers`."""
@@ -43,14 +48,12 @@ def listing(folder: Path) -> list[str]:
         Stop: there is no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise Stop(
-            f"{folder}: no such folder of covers; name the right one, or leave it empty where the "
-            "domain has no covers"
-        )
+        raise Stop(f"{folder}: no such folder of covers; name the right one. {WITHOUT}")
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if _suffix(e.name) in SUFFIXES and e.is_file()]
     if not names:
-        raise Stop(f"{folder}: not one cover in the folder; the rule is <id>{'|'.join(SUFFIXES)}")
+        rule = f"the rule is <id>{'|'.join(SUFFIXES)}"
+        raise Stop(f"{folder}: not one cover in the folder; {rule}. {WITHOUT}")
     return sorted(names, key=lambda name: (SUFFIXES.index(_suffix(name)), name))
 
 

@@ -38,7 +38,7 @@ def run_prepare(work, folder, covers_folder="", **options):
 
 def run_covers(work, folder):
     out, card = work / "out" / "packed", work / "cards" / "packed"
-    covers.main("films", folder, work / "out" / "films", out, card)
+    covers.main("films", str(folder), work / "out" / "films", out, card)
 
 
 def test_prepare_and_covers_write_what_later_stages_read(work, capsys):
@@ -106,3 +106,11 @@ def test_a_domain_without_readable_covers_stops_and_leaves_nothing(work):
         run_covers(work, shots)
     assert {p.name for p in (work / "out").iterdir()} == {"films"}
     assert {p.name for p in (work / "cards").iterdir()} == {"films"}
+
+
+def test_a_domain_of_which_no_covers_are_named_stops(work):
+    run_prepare(work, ninerec_folder(work))
+    with pytest.raises(
+        Stop, match="films: its covers are empty. A domain without covers can serve"
+    ):
+        run_covers(work, "")
