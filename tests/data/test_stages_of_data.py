@@ -111,6 +111,6 @@ def test_a_domain_without_readable_covers_stops_and_leaves_nothing(work):
 def test_a_domain_of_which_no_covers_are_named_stops(work):
     run_prepare(work, ninerec_folder(work))
     with pytest.raises(
-        Stop, match="films: its covers are empty. A domain without covers can serve"
+        Stop, match=r"films: its covers are empty\. A domain without covers can serve"
     ):
         run_covers(work, "")
