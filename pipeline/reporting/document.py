@@ -92,11 +92,11 @@ def _reading(e: Evidence) -> list[str]:
 
 def _about_contrasts(e: Evidence) -> str:
     """Say how the differences were judged."""
-    seeds = " and the standard deviation between seeds" if e.seeds > 1 else ""
+    seeds = ", and if it exceeds the standard deviation between seeds" if e.seeds > 1 else ""
     return (
         f"Test items, the same users in both runs; 95 % paired bootstrap intervals, {covers(e)}. p "
         f"is corrected by Holm's method for all {len(e.contrasts)} differences of this table. A "
-        f"difference is called higher or lower if p < {ALPHA} and it exceeds its interval{seeds}."
+        f"difference is called higher or lower if p < {ALPHA} and its interval excludes 0{seeds}."
     )
 
 
@@ -127,7 +127,7 @@ def _paper(outcomes: Iterable[Outcome], known: Mapping[str, Mapping[str, Any]]) 
             for run, value in published.items():
                 ours = markdown.NOTHING
                 if run in outcome.results:
-                    ours = tables.interval(outcome.results[run].estimate("test", results.HR))
+                    ours = tables.interval(outcome.results[run].estimates["test", results.HR])
                 cells += [markdown.percent(value), ours]
             rows.append([markdown.escape(target), *cells])
     if not rows:

@@ -59,9 +59,9 @@ def scores(outcomes: Sequence[Outcome], oracle: Mapping[str, float], path: Path)
     def draw(axes: Axes, outcome: Outcome) -> None:
         for row, name in enumerate(names):
             result, style = outcome.results[name], STYLES.get(name, SANITY)
-            found = result.estimate("test", results.HR)
+            found = result.estimates["test", results.HR]
             _bar(axes, row, found, style)
-            valid = 100 * result.estimate("valid", results.HR).mean
+            valid = 100 * result.estimates["valid", results.HR].mean
             axes.plot(valid, row, "|", color=INK, markersize=9, markeredgewidth=1.4)
         _line(axes, outcome.chance[results.HR], "random", ":")
         if outcome.group.target in oracle:
@@ -131,7 +131,7 @@ def cost(outcomes: Sequence[Outcome], costs: Costs, path: Path) -> None:
             key = (outcome.group, result.run)
             if key not in costs.runs:
                 continue
-            style, value = STYLES[result.run], 100 * result.estimate("test", results.HR).mean
+            style, value = STYLES[result.run], 100 * result.estimates["test", results.HR].mean
             own = costs.runs[key].seconds
             whole = own + costs.shares.get(key, 0.0)
             face = style.colour if style.is_filled else "white"

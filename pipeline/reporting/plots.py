@@ -19,7 +19,7 @@ def metrics(outcomes: Iterable[Outcome]) -> dict[str, Any]:
         rows: dict[str, Any] = {
             name: {
                 **_numbers(result, "test"),
-                **{f"valid_{m}": result.estimate("valid", m).mean for m in results.METRICS},
+                **{f"valid_{m}": result.estimates["valid", m].mean for m in results.METRICS},
             }
             for name, result in outcome.results.items()
         }
@@ -61,7 +61,7 @@ def write(
 def _numbers(result: results.Result, part: str) -> dict[str, float]:
     found = {}
     for metric in results.METRICS:
-        estimate = result.estimate(part, metric)
+        estimate = result.estimates[part, metric]
         found[metric] = estimate.mean
         found[f"{metric}_low"], found[f"{metric}_high"] = estimate.low, estimate.high
     return found

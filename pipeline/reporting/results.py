@@ -34,10 +34,7 @@ class Result(NamedTuple):
     run: str
     capped: bool  # it, or the source's model it starts from, stopped before its patience
     values: dict[tuple[str, str], np.ndarray]  # (valid | test, metric) -> [S, U] float64
-
-    def estimate(self, part: str, metric: str) -> Estimate:
-        """Give the mean over users, of seeds averaged user by user, with its interval."""
-        return bootstrap(self.values[part, metric].mean(axis=0))
+    estimates: dict[tuple[str, str], Estimate]  # over users, of seeds averaged user by user
 
     def sd(self, part: str, metric: str) -> float | None:
         """Give the standard deviation between seeds; none where there is one."""
@@ -85,7 +82,9 @@ def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Ou
         if own.is_empty():
             raise files.Stop(f"{folder} does not hold the run {run!r}: run `dvc repro`.")
         is_capped = found[run].get("capped", False) or run in capped
-        results[run] = Result(run, is_capped, _values(own))
+        values = _values(own)
+        estimates = {key: bootstrap(one.mean(axis=0)) for key, one in values.items()}
+        results[run] = Result(run, is_capped, values, estimates)
     return Outcome(group, found["counts"], results)
 
 

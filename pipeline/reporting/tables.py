@@ -43,7 +43,7 @@ def details(outcome: Outcome, costs: Costs, oracle: Mapping[str, float]) -> str:
     header = ["run"]
     header += [f"{title} {part}" for title in TITLES.values() for part in PARTS.values()]
     header += ["time", "with pre-training", "users/s", "peak memory", "trained parameters"]
-    header += ["of", "epochs", "trials", "device"]
+    header += ["of all", "epochs", "trials", "device"]
     rows = []
     for name, result in outcome.results.items():
         cells = [_cell(result, part, metric) for metric in TITLES for part in PARTS]
@@ -154,7 +154,7 @@ def _cell(result: Result, part: str, metric: str) -> str:
     sd = result.sd(part, metric)
     spread = "" if sd is None else f" ± {markdown.percent(sd)}"
     mark = DAGGER if result.capped else ""
-    return f"{interval(result.estimate(part, metric))}{spread}{mark}"
+    return f"{interval(result.estimates[part, metric])}{spread}{mark}"
 
 
 def _oracle(oracle: Mapping[str, float], outcome: Outcome, part: str, metric: str) -> str:

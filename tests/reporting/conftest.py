@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import params
 from pipeline.data import files, sequences, tables
-from pipeline.retrieval import evaluation, search
+from pipeline.retrieval import evaluation, search, significance
 from stages import report
 
 # run -> the share of users for whom it is good; `end2end` is clearly better than `frozen` on near
@@ -53,6 +53,8 @@ class World:
 
     def __init__(self, root, monkeypatch, seeds=(7,)):
         self.root, self.rng, self.seeds = root, np.random.default_rng(0), list(seeds)
+        self.monkeypatch = monkeypatch
+        monkeypatch.setattr(significance, "RESAMPLES", 2000)
         (root / "params.yaml").write_text(PARAMS.replace("SEEDS", str(self.seeds)))
         monkeypatch.setattr(params, "FILE", root / "params.yaml")
         for domain in ("old", *QUALITY):
@@ -142,8 +144,11 @@ class World:
         spent |= {"epochs": 12, "trials": 2, "key": "abc"}
         files.write_json(self.root / "costs" / f"{name}.json", spent)
 
-    def report(self, oracle=None):
-        """Make the report and return its text."""
+    def report(self, oracle=None, is_drawn=False):
+        """Make the report, with figures if they are what is tested, and return its text."""
+        if not is_drawn:
+            nothing = {"text-sasrec": []}
+            self.monkeypatch.setattr(report.gallery, "draw", lambda *args: nothing)
         parts = ("prepare", "cards", "evaluate", "runs", "pretrain", "costs", "report")
         report.main(*(self.root / part for part in parts), oracle)
         return (self.root / "report" / "report.md").read_text()
@@ -152,3 +157,8 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     return World(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def make_world():
+    return World

@@ -97,6 +97,23 @@ def test_ranks_depend_on_neither_chunks_nor_order(monkeypatch, duplicates):
         np.testing.assert_array_equal(ranks.tied, expected.tied[order])
 
 
+def test_masks_longer_than_a_gpu_searches_are_ranked_exhaustively(monkeypatch):
+    """A GPU finds GPU_DEPTH neighbours at most: here as if 15, with users who mask up to 12."""
+    queries, items, held, candidates = domain(2)
+    expected = search.rank(queries, items, held, candidates, 10)
+    on_cpu = search._index(items[candidates])
+    monkeypatch.setattr(search.faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(search, "_index", lambda vectors: on_cpu)
+    monkeypatch.setattr(search, "GPU_DEPTH", 15)
+    monkeypatch.setattr(search, "CHUNK_USERS", 20)
+    depths = []
+    found = on_cpu.search
+    monkeypatch.setattr(on_cpu, "search", lambda q, k: depths.append(k) or found(q, k))
+    ranks = search.rank(queries, items, held, candidates, 10)
+    np.testing.assert_array_equal(ranks, expected)
+    assert depths and max(depths) <= 15
+
+
 @pytest.mark.parametrize("value", [0.0, 0.1, 3e4])
 def test_a_collapsed_model_scores_chance_exactly(value):
     N, U, K = 50, 30, 10

@@ -1,0 +1,35 @@
+import pytest
+
+from pipeline.reporting import markdown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0.0 s"),
+        (59.94, "59.9 s"),
+        (60, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (5461, "1 h 31 min"),
+    ],
+)
+def test_seconds(value, shown):
+    assert markdown.seconds(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0123, "+1.23"),
+        (-0.0123, "\N{MINUS SIGN}1.23"),
+        (-1e-6, "0.00"),
+        (1e-6, "0.00"),
+        (0.1, "+10.00"),
+    ],
+)
+def test_signed(share, shown):
+    assert markdown.signed(share) == shown
+
+
+def test_table():
+    assert markdown.table(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
