@@ -27,7 +27,6 @@ def main(
     cards: Annotated[Path, typer.Option(help="the folder of all data cards")],
     evaluated: Annotated[Path, typer.Option(help="the folder of all evaluations")],
     runs: Annotated[Path, typer.Option(help="the folder of all runs, for their curves")],
-    pretrained: Annotated[Path, typer.Option(help="the folder of all source models")],
     costs: Annotated[Path, typer.Option(help="the folder of all costs")],
     out: Annotated[Path, typer.Option(help="the folder to write report.md and the rest to")],
     oracle: Annotated[Path | None, typer.Option(help="the demo's known answer, .json")] = None,
@@ -36,7 +35,7 @@ def main(
     p = Report.load()
     names = p.runs.names(p.sources)
     wanted = evidence.Wanted(p.sources, p.targets, p.contents, p.users, names, p.seeds)
-    where = evidence.Where(prepared, cards, evaluated, pretrained, costs, oracle)
+    where = evidence.Where(prepared, cards, evaluated, costs, oracle)
     found = evidence.gather(wanted, where)
     curves = {
         one.group: plots.read_curves(runs, one.group, names, p.seeds) for one in found.outcomes

@@ -29,7 +29,7 @@ class Cost(BaseModel):
     device: str = ""
     epochs: int | None = None
     trials: int | None = None
-    search_seconds: float | None = None
+    capped: bool = False  # whether it stopped at a cap before its patience
 
 
 class Costs(NamedTuple):
@@ -63,7 +63,7 @@ def load(folder: Path, groups: list[Group], runs: list[str], sources: list[str])
     for group in groups:
         targets = sum(g.content == group.content and g.user == group.user for g in groups)
         for run in runs:
-            needed = _needed(group, run, sources)
+            needed = stands_on(group, run, sources)
             found = {name: _read(folder / f"{name}.json") for name in needed}
             others |= {name: cost for name, cost in found.items() if cost is not None}
             shares[group, run] = sum(
@@ -78,12 +78,8 @@ def load(folder: Path, groups: list[Group], runs: list[str], sources: list[str])
     return Costs(own, {key: share for key, share in shares.items() if share}, others)
 
 
-def _owner(group: Group, run: str) -> str:
-    return (group._replace(content="id") if run == "id" else group).name
-
-
-def _needed(group: Group, run: str, sources: list[str]) -> list[str]:
-    """Name the cost files of what a run starts from."""
+def stands_on(group: Group, run: str, sources: list[str]) -> list[str]:
+    """Name what a run starts from, as its cost files are named."""
     if run not in SOURCE_TOWER or not sources:
         return []
     tower, source = SOURCE_TOWER[run], sources[0]
@@ -91,6 +87,10 @@ def _needed(group: Group, run: str, sources: list[str]) -> list[str]:
     if tower == "end2end":
         needed.append(f"embed_tuned/{group.target}-{source}-{group.content}-{group.user}")
     return needed
+
+
+def _owner(group: Group, run: str) -> str:
+    return (group._replace(content="id") if run == "id" else group).name
 
 
 def _read(path: Path) -> Cost | None:

@@ -32,7 +32,6 @@ class Where(NamedTuple):
     prepared: Path
     cards: Path
     evaluated: Path
-    pretrained: Path
     costs: Path
     oracle: Path | None
 
@@ -63,9 +62,11 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
     Raises:
         Stop: an evaluation is missing.
     """
+    groups = wanted.groups()
+    spent = costs.load(where.costs, groups, wanted.runs, wanted.sources)
     outcomes = [
-        results.load(where.evaluated, group, wanted.runs, capped(where.pretrained, group, wanted))
-        for group in wanted.groups()
+        results.load(where.evaluated, group, wanted.runs, capped(spent, group, wanted))
+        for group in groups
     ]
     best = {} if where.oracle is None else files.read_json(where.oracle)
     return Evidence(
@@ -73,24 +74,21 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
         contrasts=contrasts.state(outcomes),
         overlaps=_overlaps(where.prepared, wanted),
         cards=cards.load(where.cards, [*wanted.sources, *wanted.targets]),
-        costs=costs.load(where.costs, wanted.groups(), wanted.runs, wanted.sources),
+        costs=spent,
         oracle={target: best[target]["hr@10"] for target in wanted.targets if target in best},
         sources=wanted.sources,
         seeds=len(wanted.seeds),
     )
 
 
-def capped(pretrained: Path, group: Group, wanted: Wanted) -> set[str]:
+def capped(spent: Costs, group: Group, wanted: Wanted) -> set[str]:
     """Name the runs that start from a source's model which was capped."""
-    found = set()
-    for run in wanted.runs:
-        tower = costs.SOURCE_TOWER.get(run)
-        if tower is not None:
-            name = f"{wanted.sources[0]}-{group.content}-{tower}-{group.user}"
-            described = pretrained / name / "run.json"
-            if described.is_file() and files.read_json(described)["capped"]:
-                found.add(run)
-    return found
+    return {
+        run
+        for run in wanted.runs
+        for name in costs.stands_on(group, run, wanted.sources)
+        if name in spent.others and spent.others[name].capped
+    }
 
 
 def _overlaps(prepared: Path, wanted: Wanted) -> dict[str, Overlap]:

@@ -69,7 +69,7 @@ def test_no_conclusion_is_drawn_from_a_capped_run(world):
 
 
 def test_a_capped_source_marks_the_runs_that_start_from_it(world):
-    world.pretrained("frozen", capped=True)
+    world.cost("pretrain/old-text-frozen-sasrec", seconds=100.0, capped=True)
     text = world.report()
     for run, is_marked in [("frozen", False), ("frozen\\_transfer", True), ("id", False)]:
         assert rows(text, run)[0][1].endswith("†") == is_marked
