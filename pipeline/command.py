@@ -7,13 +7,19 @@ from typing import Any
 import typer
 from pydantic import ValidationError
 
+from pipeline.data import lists
 from pipeline.data.files import Stop
 from pipeline.params import FILE
 
 
 def run(main: Callable[..., Any]) -> None:
-    """Run a stage's `main` as a command; a stop becomes a message and exit status 1."""
+    """Run a stage's `main` as a command; a stop becomes a message and exit status 1.
+
+    The lists of params.yaml are checked first, whatever the stage reads of them.
+    """
     try:
+        if FILE.exists():
+            lists.check(lists.Lists.load())
         typer.run(main)
     except Stop as stop:
         sys.stderr.write(f"\nstopped: {stop}\n")

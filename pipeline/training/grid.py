@@ -49,6 +49,4 @@ def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
         second = search.encoder_learning_rate or [default.encoder_learning_rate]
         return [Point(r, default.weight_decay, e) for r, e in itertools.product(rates, second)]
     decays = search.weight_decay or [default.weight_decay]
-    return [
-        Point(r, d, default.encoder_learning_rate) for r, d in itertools.product(rates, decays)
-    ]
+    return [Point(r, d, default.encoder_learning_rate) for r, d in itertools.product(rates, decays)]

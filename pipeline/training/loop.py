@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -81,10 +81,16 @@ class Fitted(NamedTuple):
     users_per_second: float  # while training, validation apart
 
 
+class Trainable(Section):
+    """What of each encoder trains."""
+
+    layers: int | Literal["all"]  # so many blocks from the top, with what stands above; 0 = none
+
+
 class EndToEnd(Section):
     """What differs from `training` when the encoder joins."""
 
-    layers: int | Literal["all"]  # top blocks of each encoder that train; 0 = none
+    trainable: Trainable
     probe: bool  # head and user encoder first, on the starting encoder's embeddings
     learning_rate: float  # of head and user encoder from then on
     encoder_learning_rate: float
@@ -275,7 +281,9 @@ def fit(
     phase.restore_best()
     state = phase.state
     rate = state.trained_users / max(state.trained_seconds, 1e-9)
-    return Fitted(state.curve[state.best], state.curve, state.epoch, state.capped, state.seconds, rate)
+    return Fitted(
+        state.curve[state.best], state.curve, state.epoch, state.capped, state.seconds, rate
+    )
 
 
 def run_epoch(

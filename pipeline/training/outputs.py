@@ -48,7 +48,7 @@ def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -
         "width": s.model.width,
         "length": work.length,
         "user_encoders": s.user_encoders.model_dump(),
-        "head": None if s.tower is None else s.tower.model_dump(),
+        "head": None if work.tower is None else work.tower.model_dump(),
         "items": len(work.prepared.items),
     }
     if work.inputs.embeddings is not None:

@@ -9,10 +9,10 @@ from pipeline.content import device, encoders, store
 from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import covers, files, split, tables
-from pipeline.machine import Machine
 from pipeline.models import items, recommender, users
 from pipeline.training import grid, loop
 from pipeline.training.checkpoint import Keeper
+from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
 
 class Kind(NamedTuple):
@@ -34,6 +34,18 @@ RUNS = {
     "frozen_zeroshot": Kind("frozen", trains=False),
     "tuned_zeroshot": Kind("frozen", trains=False),
 }
+SETTINGS: dict[str, type[IdRun]] = {"id": IdRun, "frozen": ContentRun, "end2end": EndToEndRun}
+
+
+def load_settings(run: str) -> IdRun:
+    """Read the sections of params.yaml that a run's tower needs.
+
+    Raises:
+        Stop: there is no run of this name.
+    """
+    if run not in RUNS:
+        raise files.Stop(f"run {run!r} is unknown; params.yaml: runs may list {[*RUNS]}")
+    return SETTINGS[RUNS[run].tower].load()
 
 
 class Name(NamedTuple):
@@ -59,19 +71,6 @@ class Inputs(NamedTuple):
         return [p for p in (self.prepared, self.embeddings, self.pretrained) if p is not None]
 
 
-class Settings(NamedTuple):
-    """The sections of params.yaml that shape a run."""
-
-    protocol: split.Protocol
-    model: recommender.ModelSettings
-    user_encoders: users.UserEncoders
-    training: loop.Training
-    search: grid.Search
-    seeds: list[int]
-    tower: items.TowerSettings | None = None  # of content towers
-    end2end: loop.EndToEnd | None = None
-
-
 class Trained(NamedTuple):
     """A trained model, at its best epoch, and the phases that made it."""
 
@@ -87,21 +86,24 @@ class Trained(NamedTuple):
 class Work:
     """One run on one domain: what all its trials and seeds share, read once."""
 
-    def __init__(self, name: Name, inputs: Inputs, settings: Settings, machine: Machine) -> None:
+    def __init__(self, name: Name, inputs: Inputs, settings: IdRun) -> None:
         """Read the domain and its embeddings.
 
         Raises:
             Stop: the loss does not fit the tower.
         """
-        self.name, self.inputs, self.settings, self.machine = name, inputs, settings, machine
+        self.name, self.inputs, self.settings = name, inputs, settings
+        self.machine = settings.machine
+        self.tower = settings.tower if isinstance(settings, ContentRun) else None
+        self.end2end = settings.end2end if isinstance(settings, EndToEndRun) else None
         self.kind = RUNS[name.run]
-        if self.kind.tower == "end2end" and settings.training.loss == "full_softmax":
+        if self.end2end is not None and settings.training.loss == "full_softmax":
             raise files.Stop(
                 "training.loss: full_softmax needs every item's vector at every step, which an "
                 "end2end run would have to encode; use in_batch or bce"
             )
-        device.set_threads(machine.threads)
-        self.device = device.pick(machine.device)
+        device.set_threads(self.machine.threads)
+        self.device = device.pick(self.machine.device)
         self.prepared = tables.load(inputs.prepared)
         self.split = split.split(
             self.prepared.sequences, len(self.prepared.items), settings.protocol
@@ -116,7 +118,7 @@ class Work:
     def start(self, seed: int) -> recommender.Recommender:
         """Build the model as training finds it, on an id table or precomputed embeddings."""
         torch.manual_seed(seed)
-        s, tower = self.settings, self.settings.tower
+        s, tower = self.settings, self.tower
         made: torch.nn.Module
         if tower is None:
             made = items.IdTower(len(self.prepared.items), s.model.width)
@@ -132,12 +134,12 @@ class Work:
 
     def join(self, model: recommender.Recommender) -> recommender.Recommender:
         """Let the encoders join a model: the same head and user encoder over the encoders."""
-        tower, end2end = self.settings.tower, self.settings.end2end
+        tower, end2end = self.tower, self.end2end
         assert tower and end2end and self.inputs.encoders, "what an end2end run reads"
         assert isinstance(model.tower, items.ContentTower)
         found = {m: encoders.load(self.inputs.encoders / m) for m in self.embedded}
         for encoder in found.values():
-            encoder.unfreeze(end2end.layers)
+            encoder.unfreeze(end2end.trainable.layers)
         contents = {m: self.content(m, encoder) for m, encoder in found.items()}
         joined = items.EndToEndTower(found, contents, model.tower.head, tower.modality_dropout)
         return recommender.Recommender(joined, model.users).to(self.device)
@@ -151,7 +153,7 @@ class Work:
 
     def plan(self, point: grid.Point, joint: bool) -> loop.Plan:
         """Plan a phase at a point of the grid: the probe, or the encoder's with all the rest."""
-        t, e = self.settings.training, self.settings.end2end
+        t, e = self.settings.training, self.end2end
         own = e if joint and e else t
         return loop.Plan(
             phase="joint" if joint else "probe",
@@ -173,11 +175,10 @@ class Work:
         """Train one trial, going on from `folder` where it was killed or already finished."""
         model = self.start(seed)
         phases = {}
-        end2end = self.settings.end2end
-        if end2end is None or end2end.probe:
+        if self.end2end is None or self.end2end.probe:
             name = f"probe-{seed}-{point.learning_rate:g}-{point.weight_decay:g}"
             phases[name] = self.fit(model, self.plan(point, joint=False), seed, folder / name)
-        if end2end is not None:
+        if self.end2end is not None:
             model = self.join(model)
             name = f"joint-{seed}-{point.learning_rate:g}-{point.encoder_learning_rate:g}"
             phases[name] = self.fit(model, self.plan(point, joint=True), seed, folder / name)
@@ -199,7 +200,7 @@ class Work:
 
     def points(self) -> list[grid.Point]:
         """List the points of the search."""
-        t, e = self.settings.training, self.settings.end2end
+        t, e = self.settings.training, self.end2end
         rate = e.encoder_learning_rate if e else 0.0
         default = grid.Point(t.learning_rate, t.weight_decay, rate)
         return grid.points(self.settings.search, default, encoder_trains=e is not None)

@@ -1,14 +1,12 @@
 """A whole run: the search with the first seed, the chosen point with the others, and its cost."""
 
-import resource
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from pipeline.content import device
 from pipeline.data import files, scratch
 from pipeline.training import loop, outputs, runs
+
 
 def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
     """Do a run and write its folder and its cost.
@@ -25,7 +23,7 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
     Raises:
         Stop: the loss is not finite, or the settings do not fit each other.
     """
-    described = {"name": work.name, "settings": work.settings}
+    described = [work.name, work.settings.model_dump(exclude={"machine"})]
     key = scratch.key(described, work.inputs.decisive(), [Path(__file__).parents[1]])
     folder = scratch_root / key
     with scratch.locked(folder) as waited:
@@ -66,9 +64,6 @@ def measure(
         phases: every phase of every trial and seed; one that trials share stands there once.
         trials: points tried.
     """
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if work.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated()
     own = {name.partition("-")[0]: phase.seconds for name, phase in trained.phases.items()}
     parameters = [*trained.model.parameters()]
     learning = [p for p in parameters if p.requires_grad] if work.kind.trains else []
@@ -77,10 +72,11 @@ def measure(
         "probe_seconds": own.get("probe", 0.0),
         "joint_seconds": own.get("joint", 0.0),
         "users_per_second": trained.last.users_per_second,
-        "peak_memory_bytes": memory,
+        "peak_memory_bytes": device.peak_memory(work.device),
         "parameters": sum(p.numel() for p in parameters),
         "trained_parameters": sum(p.numel() for p in learning),
         "device": device.name(work.device),
         "epochs": sum(phase.epochs for phase in trained.phases.values()),
+        "capped": any(phase.capped for phase in trained.phases.values()),
         "trials": trials,
     }

@@ -1,0 +1,167 @@
+"""The lists dvc.yaml fans out over, which DVC can't derive from each other: do they agree?"""
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NoReturn
+
+from pipeline.data import files
+from pipeline.params import FILE, Params, Section
+
+# Run names in the order of every table, and which field of `Runs` may list them.
+ORDER = {
+    "id": "",  # always there
+    "frozen": "frozen",
+    "frozen_paper": "frozen",
+    "end2end": "end2end",
+    "frozen_transfer": "frozen_transfer",
+    "tuned_transfer": "tuned_transfer",
+    "end2end_transfer": "end2end_transfer",
+    "frozen_zeroshot": "frozen_transfer",
+    "tuned_zeroshot": "tuned_transfer",
+}
+WORD = re.compile(r"[A-Za-z0-9_]+")
+
+
+class Runs(Section):
+    """Which runs there are, by what they start from."""
+
+    pretrain_frozen: list[Literal["frozen"]]
+    pretrain_end2end: list[Literal["end2end"]]
+    frozen: list[str]
+    end2end: list[str]
+    frozen_transfer: list[str]
+    tuned_transfer: list[str]
+    end2end_transfer: list[str]
+
+    def names(self, sources: list[str]) -> list[str]:
+        """List the runs on a target, `id` first; without a source those from scratch alone."""
+        listed = [*self.frozen, *self.end2end]
+        if sources:
+            listed += [*self.frozen_transfer, *self.tuned_transfer, *self.end2end_transfer]
+        return [run for run in ORDER if run == "id" or run in listed]
+
+
+class Raw(Section):
+    """Where one domain's raw files are."""
+
+    format: str
+    folder: str
+    covers: str
+    language: Literal["en", "zh"]
+
+
+class Domains(Section):
+    """The domains, and those that have each content."""
+
+    all: dict[str, Raw]
+    text: dict[str, Raw]
+    image: dict[str, Raw]
+    both: dict[str, Raw]
+
+
+class Lists(Params):
+    """Everything dvc.yaml fans out over."""
+
+    demo: list[Literal["demo"]]
+    domains: Domains
+    sources: list[str]
+    targets: list[str]
+    contents: list[Literal["text", "image", "both"]]
+    users: list[str]
+    runs: Runs
+    origins: dict[Literal["text", "image"], str]
+
+
+def check(lists: Lists) -> None:
+    """See that the lists agree, before anything is computed.
+
+    Raises:
+        Stop: they do not; the message names both lists.
+    """
+    for name in [*lists.domains.all, *lists.users]:
+        if not WORD.fullmatch(name):
+            stop(f"the name {name!r}", "only letters, digits and _ may stand in a name")
+    if len(lists.sources) > 1:
+        stop(f"sources: {lists.sources}", "at most one source; run again for another")
+    listed: dict[str, Sequence[str]] = {
+        "targets": lists.targets,
+        "contents": lists.contents,
+        "users": lists.users,
+    }
+    for field, words in listed.items():
+        if len(set(words)) < len(words):
+            stop(f"{field}: {words}", "a name stands there twice")
+    _check_domains(lists)
+    _check_contents(lists)
+    _check_runs(lists)
+
+
+def _check_domains(lists: Lists) -> None:
+    """See that every domain is known, and alike wherever it stands."""
+    domains = lists.domains
+    for name in [*lists.sources, *lists.targets]:
+        if name not in domains.all:
+            stop(f"{name!r} in sources or targets", f"domains.all lists {[*domains.all]}")
+        if name in lists.sources and name in lists.targets:
+            stop(f"{name!r} in sources and in targets", "a domain is the one or the other")
+    for part, listed in {"text": domains.text, "image": domains.image}.items():
+        for name, raw in listed.items():
+            if domains.all.get(name) != raw:
+                stop(f"{name!r} in domains.{part}", "it must stand alike in domains.all")
+            if part == "image" and not raw.covers:
+                stop(
+                    f"{name!r} in domains.image has covers: ''",
+                    "name its folder of covers, or take it out and use content text for it",
+                )
+
+
+def _check_contents(lists: Lists) -> None:
+    """See that every domain has what each content needs, and every modality an encoder."""
+    domains = lists.domains
+    listed = {"text": domains.text, "image": domains.image, "both": domains.both}
+    for content in lists.contents:
+        modalities = ["text", "image"] if content == "both" else [content]
+        for modality in modalities:
+            if modality not in lists.origins:
+                stop(f"contents: {lists.contents}", f"origins has no {modality} encoder")
+        for part in {*modalities, content}:
+            lacking = [n for n in [*lists.sources, *lists.targets] if n not in listed[part]]
+            if lacking:
+                stop(
+                    f"contents: {lists.contents}, but domains.{part} lacks {lacking}",
+                    f"list them in domains.{part}, or take {content!r} out of contents",
+                )
+
+
+def _check_runs(lists: Lists) -> None:
+    """See that runs stand where they belong and have what they start from."""
+    runs = lists.runs.model_dump()
+    for field, listed in runs.items():
+        allowed = [name for name, place in ORDER.items() if place == field]
+        if field.startswith("pretrain"):
+            continue
+        for name in listed:
+            if name not in allowed:
+                stop(f"runs.{field}: {name!r}", f"it may list {allowed}")
+    if not lists.sources:
+        return
+    needs = {
+        "frozen_transfer": "pretrain_frozen",
+        "tuned_transfer": "pretrain_end2end",
+        "end2end_transfer": "pretrain_end2end",
+    }
+    for field, needed in needs.items():
+        if runs[field] and not runs[needed]:
+            stop(
+                f"runs.{field}: {runs[field]}, but runs.{needed}: []",
+                f"list what they start from in runs.{needed}, or take them out",
+            )
+
+
+def stop(what: str, rule: str) -> NoReturn:
+    """Stop with a message about params.yaml.
+
+    Raises:
+        Stop: always.
+    """
+    raise files.Stop(f"{FILE}: {what}: {rule}")

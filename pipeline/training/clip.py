@@ -1,0 +1,156 @@
+"""The demo's image encoder: a small open_clip model trained on a domain's (cover, title) pairs."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import open_clip
+import polars as pl
+import torch
+from PIL import Image, UnidentifiedImageError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipeline.data import files
+from pipeline.params import Section
+
+log = logging.getLogger(__name__)
+
+WORDS = 12  # the text tower's context: a title's tokens, its start and its end
+MEAN = SD = (0.5, 0.5, 0.5)
+
+
+class DemoEncoder(Section):
+    """The small CLIP model and how it is trained."""
+
+    seed: int
+    size: int  # pixels, a multiple of `patch`
+    patch: int  # pixels
+    width: int  # of both towers, a multiple of 32
+    layers: int  # of each tower
+    epochs: int
+    batch: int  # pairs
+    learning_rate: float
+    weight_decay: float
+
+
+class Pairs(NamedTuple):
+    """Covers with their titles."""
+
+    pixels: Tensor  # [n, 3, size, size] float32, standardised
+    tokens: Tensor  # [n, WORDS] int64
+
+
+def configuration(demo: DemoEncoder) -> dict[str, Any]:
+    """Give the model in open_clip's own words: the content of open_clip_config.json."""
+    tower = {"width": demo.width, "layers": demo.layers}
+    return {
+        "model_cfg": {
+            "embed_dim": demo.width,
+            "vision_cfg": {
+                **tower,
+                "image_size": demo.size,
+                "patch_size": demo.patch,
+                "head_width": 32,
+            },
+            "text_cfg": {
+                **tower,
+                "context_length": WORDS,
+                "vocab_size": 49408,  # of open_clip's SimpleTokenizer
+                "heads": demo.width // 32,
+            },
+        },
+        "preprocess_cfg": {
+            "size": demo.size,
+            "mean": list(MEAN),
+            "std": list(SD),
+            "interpolation": "bicubic",
+            "resize_mode": "squash",
+        },
+    }
+
+
+def read_pairs(folder: Path, size: int) -> Pairs:
+    """Read the items of a raw NineRec domain that have both a title and a readable cover.
+
+    Raises:
+        Stop: the folder has no item table, or no such item.
+    """
+    table = folder / f"{folder.name}_item.csv"
+    if not table.is_file():
+        raise files.Stop(f"{table} is missing: the (cover, title) pairs come from it; run `demo`")
+    items = pl.read_csv(table, has_header=False, infer_schema=False).fill_null("")
+    covers, titles = [], []
+    for own, _, title in items.iter_rows():
+        cover = _cover(folder / f"{folder.name}_cover" / f"{own}.jpg", size)
+        if title and cover is not None:
+            covers.append(cover)
+            titles.append(title)
+    if not titles:
+        raise files.Stop(f"{folder}: no item has both a title and a cover to learn from")
+    pixels = torch.from_numpy(np.stack(covers)).permute(0, 3, 1, 2).float() / 255
+    mean, sd = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, SD))
+    tokens = open_clip.SimpleTokenizer(context_length=WORDS)(titles)
+    return Pairs((pixels - mean) / sd, tokens)
+
+
+def _cover(path: Path, size: int) -> np.ndarray | None:
+    """Read a cover as [size, size, 3] uint8; None where it is missing or broken."""
+    try:
+        with Image.open(path) as opened:
+            return np.asarray(opened.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+    except (UnidentifiedImageError, OSError):
+        return None
+
+
+def train(demo: DemoEncoder, pairs: Pairs) -> nn.Module:
+    """Train the model with open_clip's contrastive loss, with AdamW and a cosine to zero.
+
+    Raises:
+        FloatingPointError: the loss is no number.
+    """
+    torch.manual_seed(demo.seed)
+    generator = torch.Generator().manual_seed(demo.seed)
+    model = open_clip.CLIP(**configuration(demo)["model_cfg"])
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=demo.learning_rate, weight_decay=demo.weight_decay
+    )
+    n = len(pairs.tokens)
+    steps = demo.epochs * -(-n // demo.batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    contrast = open_clip.ClipLoss()
+    began, last = time.monotonic(), 0.0
+    model.train()
+    for epoch in range(1, demo.epochs + 1):
+        for rows in torch.randperm(n, generator=generator).split(demo.batch):
+            image, text, scale = model(pairs.pixels[rows], pairs.tokens[rows])
+            loss = contrast(image, text, scale)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"loss {loss.item()} in epoch {epoch}")
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                model.logit_scale.clamp_(0, np.log(100))  # as CLIP's authors do
+        spent = time.monotonic() - began
+        if spent - last > 5 or epoch == demo.epochs:  # noqa: PLR2004  # seconds between two lines
+            last, left = spent, spent / epoch * (demo.epochs - epoch)
+            log.info(
+                "epoch %d/%d  loss %.3f  %.0f pairs/s  %.0f s left",
+                *(epoch, demo.epochs, loss.item(), n * epoch / spent, left),
+            )
+    return model.eval()
+
+
+def save(model: nn.Module, demo: DemoEncoder, out: Path) -> None:
+    """Write a folder that open_clip loads as `local-dir:<out>`."""
+    with files.atomic_folder(out) as folder:
+        files.write_text(
+            folder / "open_clip_config.json", json.dumps(configuration(demo), indent=2) + "\n"
+        )
+        weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(weights, folder / "open_clip_model.safetensors")
