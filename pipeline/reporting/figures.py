@@ -49,6 +49,11 @@ STYLES = {
     "tuned_zeroshot": Style(GREEN, "-.", "s", "", is_filled=False),
 }
 SANITY = Style(LIGHT)
+TIMES: dict[float, str] = {
+    **{n: f"{n:g} s" for n in (0.1, 0.3, 1, 3, 10, 30)},
+    **{60 * n: f"{n} min" for n in (1, 3, 10, 30)},
+    **{3600 * n: f"{n} h" for n in (1, 3, 10, 30, 100)},
+}
 READINGS = {"higher": GREEN, "lower": RED, "not shown": GREY, "capped": LIGHT}
 
 
@@ -143,20 +148,16 @@ def cost(outcomes: Sequence[Outcome], costs: Costs, path: Path) -> None:
                         seconds, value, style.marker, color=style.colour,
                         markerfacecolor=face, markersize=size,
                     )  # fmt: skip
-        axes.set_xscale("log")
+        _times(axes)
         axes.grid(axis="y", color="#eeeeee")
         axes.set_ylabel("HR@10, %")
 
-    figure = _panels(outcomes, draw, 3.2, "seconds; the small marker includes pre-training")
+    figure = _panels(outcomes, draw, 3.2, "time; the small marker includes pre-training")
     _save(figure, _legend([result.run for result in outcomes[0].runs], is_line=False), path)
 
 
 def curves(found: Mapping[Group, Mapping[str, pl.DataFrame]], path: Path) -> None:
     """Draw validation HR@10 over the epochs of every run; a dot marks the best epoch."""
-    trained = {
-        group: {run: curve for run, curve in runs.items() if len(curve) > 1}
-        for group, runs in found.items()
-    }
 
     def draw(axes: Axes, runs: Mapping[str, pl.DataFrame]) -> None:
         for run, curve in runs.items():
@@ -169,8 +170,8 @@ def curves(found: Mapping[Group, Mapping[str, pl.DataFrame]], path: Path) -> Non
         axes.set_ylim(bottom=0)
         axes.grid(axis="y", color="#eeeeee")
 
-    figure = _grid({group.target: runs for group, runs in trained.items()}, draw, 3.2, "epoch")
-    listed = [run for run in STYLES if any(run in runs for runs in trained.values())]
+    figure = _grid({group.target: runs for group, runs in found.items()}, draw, 3.2, "epoch")
+    listed = [run for run in STYLES if any(run in runs for runs in found.values())]
     _save(figure, _legend(listed, is_line=True), path)
 
 
@@ -235,6 +236,17 @@ def _bar(axes: Axes, row: int, found: Estimate, style: Style) -> None:
     edge = style.colour if not style.hatch else "white"
     axes.barh(row, 100 * found.mean, 0.72, color=face, edgecolor=edge, hatch=style.hatch)
     axes.plot([100 * found.low, 100 * found.high], [row, row], color=INK, linewidth=1.2)
+
+
+def _times(axes: Axes) -> None:
+    """Make the x axis one of times, in the units people use; thin the ticks of a long one."""
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in TIMES if low <= tick <= high]
+    ticks = ticks[:: 1 + len(ticks) // 6]
+    axes.set_xticks(ticks, [TIMES[tick] for tick in ticks])
+    axes.set_xticks([], minor=True)
 
 
 def _line(axes: Axes, share: float, label: str, style: str) -> None:

@@ -35,8 +35,9 @@ def read_curves(
     for run in names:
         owner = group._replace(content="id") if run == "id" else group
         folder = vectors.folders(runs / owner.name / run, seeds)[0]
-        if (folder / "curve.csv").is_file():
-            found[run] = pl.read_csv(folder / "curve.csv")
+        curve = pl.read_csv(folder / "curve.csv")
+        if len(curve) > 1:  # one row: taken as it came from the source
+            found[run] = curve
     return found
 
 
