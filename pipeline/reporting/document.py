@@ -74,7 +74,8 @@ def _reading(e: Evidence) -> list[str]:
         "at their expected value. A run's epoch and point of the search are chosen on validation "
         "alone.",
         "`random` is K / candidates. Popularity, itemKNN and content kNN train nothing: a run that "
-        "trained on the target and stays below them has a defect.",
+        "trained on the target and stays below popularity has a defect, and one below the others "
+        "has yet to earn its cost.",
     ]
     if e.seeds > 1:
         lines.append("± is the standard deviation between seeds.")
