@@ -1,8 +1,6 @@
 """The demo's image encoder: a small open_clip model trained on a domain's (cover, title) pairs."""
 
 import json
-import logging
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +12,9 @@ from PIL import Image, UnidentifiedImageError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from pipeline.content.progress import Progress
 from pipeline.data import files
 from pipeline.params import Section
-
-log = logging.getLogger(__name__)
 
 WORDS = 12  # the text tower's context: a title's tokens, its start and its end
 MEAN = SD = (0.5, 0.5, 0.5)
@@ -110,7 +107,7 @@ def train(demo: DemoEncoder, pairs: Pairs) -> nn.Module:
     """Train the model with open_clip's contrastive loss, with AdamW and a cosine to zero.
 
     Raises:
-        FloatingPointError: the loss is no number.
+        Stop: the loss is no number.
     """
     torch.manual_seed(demo.seed)
     generator = torch.Generator().manual_seed(demo.seed)
@@ -122,28 +119,27 @@ def train(demo: DemoEncoder, pairs: Pairs) -> nn.Module:
     steps = demo.epochs * -(-n // demo.batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     contrast = open_clip.ClipLoss()
-    began, last = time.monotonic(), 0.0
+    progress = Progress("demo_encoder, pairs", demo.epochs * n)
     model.train()
-    for epoch in range(1, demo.epochs + 1):
-        for rows in torch.randperm(n, generator=generator).split(demo.batch):
-            image, text, scale = model(pairs.pixels[rows], pairs.tokens[rows])
-            loss = contrast(image, text, scale)
+    for _ in range(demo.epochs):
+        order = torch.randperm(n, generator=generator)
+        for start in range(0, n, demo.batch):
+            rows = order[start : start + demo.batch]
+            loss = contrast(*model(pairs.pixels[rows], pairs.tokens[rows]))
             if not torch.isfinite(loss):
-                raise FloatingPointError(f"loss {loss.item()} in epoch {epoch}")
+                raise files.Stop(
+                    f"demo_encoder: the loss is {loss.item()}; lower demo_encoder.learning_rate "
+                    f"(now {demo.learning_rate:g}) and run again"
+                )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             with torch.no_grad():
                 model.logit_scale.clamp_(0, np.log(100))  # as CLIP's authors do
-        spent = time.monotonic() - began
-        if spent - last > 5 or epoch == demo.epochs:  # noqa: PLR2004  # seconds between two lines
-            last, left = spent, spent / epoch * (demo.epochs - epoch)
-            log.info(
-                "epoch %d/%d  loss %.3f  %.0f pairs/s  %.0f s left",
-                *(epoch, demo.epochs, loss.item(), n * epoch / spent, left),
-            )
-    return model.eval()
+            progress.advance(len(rows))
+    trained: nn.Module = model.eval()
+    return trained
 
 
 def save(model: nn.Module, demo: DemoEncoder, out: Path) -> None:

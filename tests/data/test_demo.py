@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from pipeline.data import demo, files, pictures
+
+SMALL = demo.Size(users=40, items=96, mean_length=7.0)
+DEMO = demo.DemoData(seed=3, harbor=SMALL, near=SMALL, far=SMALL, cold=SMALL)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "raw"
+    demo.write(DEMO, out)
+    return out
+
+
+def test_the_chain_is_a_distribution_in_every_state():
+    chain = demo.chain()
+    assert chain.shape == (demo.STATES, demo.STATES)
+    np.testing.assert_allclose(chain.sum(axis=1), 1.0)
+
+
+def test_next_item_by_hand():
+    # Items 0 and 1 share state 0, item 2 is alone in state 1; the user is at 0 and has had it.
+    catalogue = demo.Catalogue(np.array([0, 0, 1]), np.array([5.0, 2.0, 1.0]))
+    chances = demo.next_item(catalogue, np.array([0]), np.array([[True, False, False]]))
+    stay, move = demo.chain()[0, 0], demo.chain()[0, 1]
+    expected = [0.0, stay / (stay + move), move / (stay + move)]  # one unseen item each
+    np.testing.assert_allclose(chances, [expected])
+
+
+def test_users_follow_the_distribution_they_are_said_to():
+    states = np.arange(96) % demo.STATES
+    catalogue = demo.Catalogue(states, np.ones(96))
+    rng = np.random.default_rng(0)
+    path, final = demo.walk(catalogue, np.full(4000, 6), rng)
+    assert ((path >= 0).sum(axis=1) == 6).all()
+    assert all(len(set(row[:6])) == 6 for row in path)  # nobody has an item twice
+    np.testing.assert_allclose(final.sum(axis=1), 1.0)
+    answer = demo.oracle(path, final)
+    deviation = np.sqrt(answer["hr@10"] * (1 - answer["hr@10"]) / 4000)
+    assert abs(answer["hr@10"] - answer["hits@10"]) < 4 * deviation
+
+
+def test_oracle_by_hand():
+    # 12 items; user 0 had 0, then 1 (held out), user 1 had all others and then 11.
+    path = np.full((2, demo.LONGEST), -1)
+    path[0, :2] = [0, 1]
+    path[1, :11] = [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
+    final = np.zeros((2, 12))
+    final[0, 1:] = [0.01, *[0.099] * 10]  # the one held out is the least likely of eleven
+    final[1, [1, 11]] = [0.4, 0.6]
+    answer = demo.oracle(path, final)
+    assert answer["hr@10"] == pytest.approx((10 * 0.099 + 1.0) / 2)
+    assert answer["hits@10"] == pytest.approx((0 + 1) / 2)
+    assert answer["random@10"] == pytest.approx((10 / 11 + 10 / 2) / 2)  # 11 and 2 candidates left
+    assert answer["candidates"] == 12
+
+
+def test_same_seed_same_bytes(raw, tmp_path):
+    demo.write(DEMO, tmp_path / "again")
+    demo.write(DEMO.model_copy(update={"seed": 4}), tmp_path / "other")
+    assert files.sha256(tmp_path / "again") == files.sha256(raw)
+    assert files.sha256(tmp_path / "other") != files.sha256(raw)
+
+
+@pytest.mark.parametrize("name", demo.DIALECTS)
+def test_the_layout_is_ninerecs(raw, name):
+    root = "Source_datasets" if name == "harbor" else "Downstream_datasets"
+    folder = raw / root / name
+    items = pl.read_csv(
+        folder / f"{name}_item.csv",
+        has_header=False,
+        infer_schema=False,
+        new_columns=["id", "zh", "en"],
+    )
+    pairs = pl.read_csv(
+        folder / f"{name}_pair.csv",
+        has_header=False,
+        schema={"item": pl.String, "user": pl.String, "time": pl.Int64},
+    )
+    assert items["id"].n_unique() == SMALL.items
+    assert pairs["user"].n_unique() == SMALL.users
+    assert set(pairs["item"]) <= set(items["id"])
+    lengths = pairs.group_by("user").len()["len"]
+    assert lengths.min() >= demo.SHORTEST
+    assert lengths.max() <= demo.LONGEST
+    assert not pairs.select("user", "time").is_duplicated().any()  # so the order is certain
+    answer = json.loads((raw / "oracle.json").read_text())[name]
+    assert answer["candidates"] == pairs["item"].n_unique()
+    assert answer["random@10"] < answer["hr@10"] < 1
+
+
+def test_the_planted_gaps(raw):
+    folder = raw / "Source_datasets" / "harbor"
+    items = pl.read_csv(folder / "harbor_item.csv", has_header=False, infer_schema=False)
+    bare, broken, untitled = items.rows()[:3]
+    covers = folder / "harbor_cover"
+    assert not (covers / f"{bare[0]}.jpg").exists()
+    with (
+        pytest.raises(OSError, match="truncated"),
+        Image.open(covers / f"{broken[0]}.jpg") as cover,
+    ):
+        cover.load()
+    assert not untitled[-1]
+    assert all(row[-1] for row in items.rows()[3:])
+
+
+def test_covers_of_a_style_are_alike_and_of_another_not():
+    rng = np.random.default_rng(0)
+
+    def colour(style):
+        covers = [np.asarray(pictures.draw(0, style, "plain", rng), float) for _ in range(20)]
+        return np.mean([c[:8].mean(axis=(0, 1)) for c in covers], axis=0)
+
+    means = [colour(style) for style in range(demo.STYLES)]
+    apart = [np.linalg.norm(a - b) for i, a in enumerate(means) for b in means[:i]]
+    assert min(apart) > 30

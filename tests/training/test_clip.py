@@ -1,0 +1,61 @@
+import open_clip
+import pytest
+import torch
+
+from pipeline.data import demo, files
+from pipeline.training import clip
+
+SMALL = demo.Size(users=10, items=48, mean_length=6.0)
+TINY = clip.DemoEncoder(
+    seed=0, size=32, patch=16, width=32, layers=1, epochs=4, batch=16, learning_rate=3e-3,
+    weight_decay=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo") / "raw"
+    demo.write(demo.DemoData(seed=0, harbor=SMALL, near=SMALL, far=SMALL, cold=SMALL), out)
+    return out / "Source_datasets" / "harbor"
+
+
+def test_pairs_leave_out_what_has_no_title_or_no_cover(raw):
+    pairs = clip.read_pairs(raw, 32)
+    assert pairs.pixels.shape == (48 - 3, 3, 32, 32)
+    assert pairs.tokens.shape == (48 - 3, clip.WORDS)
+    assert pairs.pixels.abs().max() <= 1
+
+
+def test_training_lowers_the_contrast_and_repeats_itself(raw):
+    pairs = clip.read_pairs(raw, 32)
+
+    def loss(model):
+        with torch.no_grad():
+            return open_clip.ClipLoss()(*model(*pairs)).item()
+
+    torch.manual_seed(0)
+    untrained = open_clip.CLIP(**clip.configuration(TINY)["model_cfg"]).eval()
+    once, twice = clip.train(TINY, pairs), clip.train(TINY, pairs)
+    assert loss(once) < loss(untrained)
+    for one, other in zip(once.state_dict().values(), twice.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_open_clip_loads_the_folder(raw, tmp_path):
+    pairs = clip.read_pairs(raw, 32)
+    model = clip.train(TINY.model_copy(update={"epochs": 1}), pairs)
+    clip.save(model, TINY, tmp_path / "encoder")
+    loaded, _, preprocess = open_clip.create_model_and_transforms(
+        f"local-dir:{tmp_path / 'encoder'}"
+    )
+    loaded.eval()
+    assert "32" in str(preprocess.transforms[0])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded.encode_image(pairs.pixels), model.encode_image(pairs.pixels)
+        )
+
+
+def test_a_folder_without_items_stops(tmp_path):
+    with pytest.raises(files.Stop, match=r"x_item\.csv is missing.*run `demo`"):
+        clip.read_pairs(tmp_path / "x", 32)
