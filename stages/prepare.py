@@ -10,6 +10,8 @@ from pipeline import command
 from pipeline.data import card, covers, files, prepare, readers, split, tables
 from pipeline.params import Params
 
+ORACLE = "oracle.json"  # in the folder of generated data: the best possible hit rates
+
 
 class PrepareParams(Params):
     """The sections this stage reads."""
@@ -38,6 +40,8 @@ def main(
     names = covers.listing(Path(covers_folder)) if covers_folder else []
     prepared, counts = prepare.prepare(domain, raw, names, p.prepare, p.protocol)
     described = card.card(domain, raw, prepared, counts, p.protocol)
+    if (folder / ORACLE).is_file():
+        described["oracle"] = files.read_json(folder / ORACLE)
 
     with files.atomic_folder(out) as part:
         tables.save(part, prepared)

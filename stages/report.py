@@ -29,13 +29,12 @@ def main(
     runs: Annotated[Path, typer.Option(help="the folder of all runs, for their curves")],
     costs: Annotated[Path, typer.Option(help="the folder of all costs")],
     out: Annotated[Path, typer.Option(help="the folder to write report.md and the rest to")],
-    oracle: Annotated[Path | None, typer.Option(help="the demo's known answer, .json")] = None,
 ) -> None:
     """Report what was found."""
     p = Report.load()
     names = p.runs.names(p.sources)
     wanted = evidence.Wanted(p.sources, p.targets, p.contents, p.users, names, p.seeds)
-    where = evidence.Where(prepared, cards, evaluated, costs, oracle)
+    where = evidence.Where(prepared, cards, evaluated, costs)
     found = evidence.gather(wanted, where)
     curves = {
         one.group: plots.read_curves(runs, one.group, names, p.seeds) for one in found.outcomes

@@ -148,7 +148,8 @@ def missing(name: str, spec: Spec, error: Exception) -> str:
     if spec.weights is not None and Path(spec.weights).is_file():
         return f"the image encoder {name} with the weights {spec.weights} {because(error)}"
     return (
-        f"the image encoder {name} {because(error)}{offline} The cache looked in: "
-        f"{constants.HF_HUB_CACHE}. To use a local copy, set encoders.image in params.yaml to "
-        "the path of its folder, or `weights` to a file."
+        f"the image encoder {name} could not be downloaded ({type(error).__name__}: "
+        f"{str(error).strip()[:300]}).{offline} The cache looked in: {constants.HF_HUB_CACHE}. "
+        "To use a local copy, set encoders.image in params.yaml to the path of its folder, or "
+        "`weights` to a file."
     )

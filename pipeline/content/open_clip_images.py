@@ -61,7 +61,8 @@ class OpenClipEncoder(image.ImageEncoder):
                 force_image_size=spec.preprocess.size if spec.preprocess else None,
             )
         except image.UNREADABLE as error:
-            raise files.Stop(image.missing(f"open_clip:{spec.model}", spec, error)) from error
+            name = f"open_clip:{spec.model}/{spec.weights or ''}".rstrip("/")
+            raise files.Stop(image.missing(name, spec, error)) from error
         config["preprocess_cfg"] = dict(model.visual.preprocess_cfg)
         return cls(model.visual, image.resolved(spec, config["preprocess_cfg"]), config)
 

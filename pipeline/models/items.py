@@ -107,6 +107,7 @@ class Fusion(nn.Module):
         """
         parts = []
         for modality, head in self.heads.items():
+            assert isinstance(head, Head)
             n = len(shown[modality])
             vectors = head(content[modality])
             part = head.missing.to(vectors.dtype).expand(n, -1)

@@ -60,7 +60,7 @@ class Recommender(nn.Module):
         where = next(self.parameters()).device
         items = np.flatnonzero(wanted)
         if isinstance(self.tower, EndToEndTower):
-            cost = sum(content.lengths for content in self.tower.contents.values())
+            cost = np.sum([content.lengths for content in self.tower.contents.values()], axis=0)
             items = items[np.argsort(cost[items], kind="stable")]
         vectors: np.ndarray | None = None
         for start in range(0, len(items), batch):

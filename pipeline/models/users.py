@@ -105,7 +105,8 @@ class Sasrec(nn.Module):
         x = self.dropout(x if self.is_pre else self.norm(x))
         for block in self.blocks:
             x = block(x)
-        return self.norm(x) if self.is_pre else x
+        encoded: Tensor = self.norm(x) if self.is_pre else x
+        return encoded
 
 
 USER_ENCODERS: dict[str, Callable[[int, int, UserEncoders], nn.Module]] = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.data import files, tables
+from pipeline.data import tables
 from pipeline.reporting import cards, contrasts, costs, overlap, results
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.costs import Costs
@@ -33,7 +33,6 @@ class Where(NamedTuple):
     cards: Path
     evaluated: Path
     costs: Path
-    oracle: Path | None
 
 
 class Evidence(NamedTuple):
@@ -68,14 +67,15 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
         results.load(where.evaluated, group, wanted.runs, capped(spent, group, wanted))
         for group in groups
     ]
-    best = {} if where.oracle is None else files.read_json(where.oracle)
+    described = cards.load(where.cards, [*wanted.sources, *wanted.targets])
+    best = {name: card["oracle"]["hr@10"] for name, card in described.items() if "oracle" in card}
     return Evidence(
         outcomes=outcomes,
         contrasts=contrasts.state(outcomes),
         overlaps=_overlaps(where.prepared, wanted),
-        cards=cards.load(where.cards, [*wanted.sources, *wanted.targets]),
+        cards=described,
         costs=spent,
-        oracle={target: best[target]["hr@10"] for target in wanted.targets if target in best},
+        oracle={target: best[target] for target in wanted.targets if target in best},
         sources=wanted.sources,
         seeds=len(wanted.seeds),
     )

@@ -197,7 +197,7 @@ class Phase:
                 "lower the learning rate or lengthen the warm-up, and run again"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.state.warm += 1
         return value

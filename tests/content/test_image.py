@@ -1,5 +1,6 @@
 """Covers: what the libraries themselves compute, whatever else is in the batch."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,19 @@ def test_bad_names_name_the_good_ones(name, said):
     }[spec.library]
     with pytest.raises(files.Stop, match=said):
         fetch(spec)
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit", "open_clip:ViT-B-32/openai"])
+def test_a_name_that_cannot_be_downloaded_says_where_it_looked(name, monkeypatch, tmp_path):
+    constants = importlib.import_module("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(files.Stop) as stop:
+        encoders.fetch(encoders.resolve(name, "image"), tmp_path / "out")
+    said = str(stop.value)
+    for part in (name, "HF_HUB_OFFLINE", str(tmp_path), "path of its folder"):
+        assert part in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_missing_weights_stops(clip, tmp_path):

@@ -139,13 +139,13 @@ class World:
         spent |= {"epochs": 12, "trials": 2, "key": "abc", "capped": capped}
         files.write_json(self.root / "costs" / f"{name}.json", spent)
 
-    def report(self, oracle=None, is_drawn=False):
+    def report(self, is_drawn=False):
         """Make the report, with figures if they are what is tested, and return its text."""
         if not is_drawn:
             nothing = {"text-sasrec": []}
             self.monkeypatch.setattr(report.gallery, "draw", lambda *args: nothing)
         parts = ("prepare", "cards", "evaluate", "runs", "costs", "report")
-        report.main(*(self.root / part for part in parts), oracle)
+        report.main(*(self.root / part for part in parts))
         return (self.root / "report" / "report.md").read_text()
 
 

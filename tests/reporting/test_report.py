@@ -157,8 +157,9 @@ def test_with_ids_alone_nothing_is_compared(world):
 
 
 def test_the_oracle_is_a_row_where_it_is_known(world):
-    files.write_json(world.root / "oracle.json", {"near": {"hr@10": 0.4321}, "old": {"hr@10": 1}})
-    text = world.report(world.root / "oracle.json")
+    path = world.root / "cards" / "near" / "prepare" / "card.json"
+    files.write_json(path, {**files.read_json(path), "oracle": {"hr@10": 0.4321}})
+    text = world.report()
     (row,) = rows(text, "oracle")
     assert row[1:5] == ["43.21", NOTHING, NOTHING, NOTHING]
     assert rows(text, "near")[0][-1] == "43.21" and rows(text, "far")[0][-1] == NOTHING
