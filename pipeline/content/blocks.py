@@ -11,6 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pipeline.content import specification
 from pipeline.data import files
 
+CHUNK = 32  # items at once on a CPU; MobileNetV2 at 96 pixels: 290/s, but 120/s at 256 at once
+
 
 class Content(Protocol):
     """What all items of a domain say in one modality, ready to be encoded."""
@@ -55,8 +57,29 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Encode a batch of content: [n, C] in the model's dtype."""
+        """Encode a batch of content: [n, C] in the model's dtype, whatever device it comes from.
+
+        On the CPU in chunks of like cost: the activations of more items don't fit its caches.
+        """
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        n = len(next(iter(batch.values())))
+        if self.device.type != "cpu" or n <= CHUNK:
+            return self.encode(batch)
+        order = self.order(batch)
+        parts = [self.encode(self.take(batch, rows)) for rows in order.split(CHUNK)]
+        return torch.cat(parts)[torch.argsort(order)]
+
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
+        """Encode a batch at once: [n, C]."""
         raise NotImplementedError
+
+    def order(self, batch: dict[str, Tensor]) -> Tensor:
+        """Order a batch's rows so that neighbours cost the same: [n] int64."""
+        return torch.arange(len(next(iter(batch.values()))))
+
+    def take(self, batch: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """Take some rows of a batch."""
+        return {name: tensor[rows] for name, tensor in batch.items()}
 
     @property
     def specification(self) -> dict[str, object]:

@@ -48,9 +48,9 @@ class ImageEncoder(Encoder):
                 "Give the size it is built for."
             ) from error
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Encode {pixels}: [n, S, S, 3] uint8 -> [n, C]."""
-        pixels = batch["pixels"].to(self.device).permute(0, 3, 1, 2).to(self.dtype) / 255
+        pixels = batch["pixels"].permute(0, 3, 1, 2).to(self.dtype) / 255
         size = self.preprocess.size
         if pixels.shape[-1] != size or pixels.shape[-2] != size:
             mode = self.preprocess.interpolation

@@ -86,12 +86,21 @@ class SentenceEncoder(Encoder):
         norms = [_submodule(self._transformer, name) for name in ABOVE]
         return [*(norm for norm in norms if norm is not None), *list(self.model)[1:]]
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+    def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Encode {input_ids, attention_mask}: [n, T] int64 each -> [n, C]."""
-        features = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        features = dict(batch)
         for module in self.model:
             features = module(features)
         return features["sentence_embedding"]
+
+    def order(self, batch: dict[str, Tensor]) -> Tensor:
+        """Order texts by length, longest first."""
+        return torch.argsort(batch["attention_mask"].sum(dim=1), descending=True, stable=True)
+
+    def take(self, batch: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+        """Take some texts, padded to the longest of these alone."""
+        longest = int(batch["attention_mask"][rows].sum(dim=1).max())
+        return {name: tensor[rows, :longest] for name, tensor in batch.items()}
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
         """Give each text's token ids, marks included, cut to `max_tokens`."""

@@ -3,7 +3,7 @@
 import math
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from pipeline.content import device
 from pipeline.data import files
 from pipeline.data.split import Split
 from pipeline.models.recommender import Recommender
-from pipeline.params import Section
 from pipeline.retrieval import metrics, search
 from pipeline.training import batches, losses
 from pipeline.training.checkpoint import Keeper
@@ -21,20 +20,6 @@ from pipeline.training.progress import Progress
 
 CUTOFF = 10  # of the metrics training selects on, the paper's
 DROP = 0.2  # of the learning rate at a plateau
-
-
-class Training(Section):
-    """How every run learns; `end2end` has its own words for what differs when the encoder joins."""
-
-    loss: batches.LossName
-    batch_users: int  # B
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    epochs: int  # the cap; a run that it stops is marked
-    patience: int  # epochs without a better validation before the drop, and before the end
-    decays: int  # times that the learning rate drops to a fifth, back at the best weights
-    validate_every: int  # epochs
 
 
 class Plan(NamedTuple):
@@ -79,26 +64,6 @@ class Fitted(NamedTuple):
     capped: bool  # the cap stopped it, not its patience
     seconds: float  # all, killed and resumed parts together
     users_per_second: float  # while training, validation apart
-
-
-class Trainable(Section):
-    """What of each encoder trains."""
-
-    layers: int | Literal["all"]  # so many blocks from the top, with what stands above; 0 = none
-
-
-class EndToEnd(Section):
-    """What differs from `training` when the encoder joins."""
-
-    trainable: Trainable
-    probe: bool  # head and user encoder first, on the starting encoder's embeddings
-    learning_rate: float  # of head and user encoder from then on
-    encoder_learning_rate: float
-    encoder_weight_decay: float
-    warmup_steps: int
-    epochs: int
-    patience: int
-    validate_every: int
 
 
 @dataclass

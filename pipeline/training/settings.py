@@ -1,12 +1,48 @@
 """The sections of params.yaml that shape a run: what every run reads, and what its tower adds."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipeline.data import split
 from pipeline.machine import Machine
 from pipeline.models import items, recommender, users
-from pipeline.params import Params
-from pipeline.training import grid, loop
+from pipeline.params import Params, Section
+from pipeline.training import batches, grid
+
+
+class Training(Section):
+    """How every run learns; `end2end` has its own words for what differs when the encoder joins."""
+
+    loss: batches.LossName
+    batch_users: int  # B
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    epochs: int  # the cap; a run that it stops is marked
+    patience: int  # epochs without a better validation before the drop, and before the end
+    decays: int  # times that the learning rate drops to a fifth, back at the best weights
+    validate_every: int  # epochs
+
+
+class Trainable(Section):
+    """What of each encoder trains."""
+
+    layers: int | Literal["all"]  # so many blocks from the top, with what stands above; 0 = none
+
+
+class EndToEnd(Section):
+    """What differs from `training` when the encoder joins."""
+
+    trainable: Trainable
+    probe: bool  # head and user encoder first, on the starting encoder's embeddings
+    learning_rate: float  # of head and user encoder from then on
+    encoder_learning_rate: float
+    encoder_weight_decay: float
+    warmup_steps: int
+    epochs: int
+    patience: int
+    validate_every: int
 
 
 class IdRun(Params):
@@ -15,7 +51,7 @@ class IdRun(Params):
     protocol: split.Protocol
     model: recommender.ModelSettings
     user_encoders: users.UserEncoders
-    training: loop.Training
+    training: Training
     search: grid.Search
     seeds: list[int] = Field(min_length=1)  # the first one searches
     machine: Machine
@@ -30,4 +66,4 @@ class ContentRun(IdRun):
 class EndToEndRun(ContentRun):
     """What runs whose encoders train read beside."""
 
-    end2end: loop.EndToEnd
+    end2end: EndToEnd
