@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         if self.device.type != "cpu" or n <= CHUNK:
             return self.encode(batch)
         order = self.order(batch)
-        parts = [self.encode(self.take(batch, rows)) for rows in order.split(CHUNK)]
+        parts = [self.encode(self.take(batch, rows)) for rows in torch.split(order, CHUNK)]
         return torch.cat(parts)[torch.argsort(order)]
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:

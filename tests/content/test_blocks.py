@@ -5,11 +5,29 @@ import pytest
 import timm
 import torch
 
-from pipeline.content import encoders, timm_images
+from pipeline.content import blocks, encoders, timm_images
 from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
+
+
+@pytest.mark.parametrize("model", ["bert", "clip"])
+def test_chunks_change_neither_vectors_nor_gradients(model, pack, fetch, request, monkeypatch):
+    encoder = fetch(str(request.getfixturevalue(model)), "text" if model == "bert" else "image")
+    encoder.double().unfreeze(1)
+    content = TextContent(TEXTS, encoder) if model == "bert" else ImageContent(pack, encoder)
+    batch = content.batch(np.flatnonzero(content.present))
+
+    def pass_(chunk):
+        monkeypatch.setattr(blocks, "CHUNK", chunk)
+        encoder.zero_grad()
+        vectors = encoder(batch)
+        (vectors**2 * torch.arange(5)[:, None]).sum().backward()
+        return [vectors.detach(), *(p.grad for p in encoder.parameters() if p.grad is not None)]
+
+    for whole, chunked in zip(pass_(100), pass_(2), strict=True):
+        torch.testing.assert_close(whole, chunked, rtol=1e-10, atol=1e-12)
 
 
 def trained(encoder):
