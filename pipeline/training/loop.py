@@ -193,7 +193,8 @@ class Phase:
         """Write a checkpoint."""
         self.keeper.save(
             {
-                "state": asdict(self.state),
+                # Plain tuples: a reader that trusts no pickle accepts no class of ours.
+                "state": asdict(self.state) | {"curve": [tuple(row) for row in self.state.curve]},
                 "weights": self.learned(),
                 "best": self.best,
                 "optimizer": self.optimizer.state_dict(),
