@@ -7,11 +7,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+SCRATCH := artifacts/scratch
 
 .PHONY: repro test check lint run real
 
 repro: $(READY)
-	$(BIN)/python -m stages.repro
+	$(BIN)/python -m stages.repro --scratch $(SCRATCH)
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -24,10 +25,11 @@ lint: $(READY)
 check: lint test
 
 run: $(READY)
-	$(BIN)/python -m stages.preset --preset $(PRESET)
+	$(BIN)/python -m stages.preset --scratch $(SCRATCH) --preset $(PRESET)
 
 real: $(READY)
-	$(BIN)/python -m stages.preset --preset presets/films-fashion.yaml \
+	$(BIN)/python -m stages.preset --scratch $(SCRATCH) \
+		--preset presets/films-fashion.yaml \
 		--unpack ../shared/data/unpack.sh
 
 $(READY): requirements.txt

@@ -59,6 +59,7 @@ def work_tree(name: str) -> Path:
 
 def main(
     preset: Annotated[Path, typer.Option(help="a whole params.yaml")],
+    scratch: Annotated[Path, typer.Option(help="where checkpoints live in its work tree")],
     unpack: Annotated[
         Path | None, typer.Option(help="a script that lays the preset's data out in a folder")
     ] = None,
@@ -80,7 +81,9 @@ def main(
     dvc = [sys.executable, "-m", "dvc"]
     cache = ["cache", "dir", "--local", str(root / ".dvc/cache")]
     subprocess.run([*dvc, *cache], cwd=tree, check=True)
-    done = subprocess.run([sys.executable, "-m", "stages.repro"], cwd=tree, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.repro", "--scratch", str(scratch)], cwd=tree, check=False
+    )
     if done.returncode == 0:
         typer.echo(f"preset: report in {tree / 'artifacts/report/report.md'}")
     raise typer.Exit(done.returncode)

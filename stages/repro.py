@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from pipeline import command
+from pipeline.data import scratch
 
 LOCK = Path(".dvc/tmp/rwlock")
 
@@ -59,6 +60,9 @@ def unlock(lock: Path) -> bool:
 
 
 def main(
+    scratch_root: Annotated[
+        Path, typer.Option("--scratch", help="checkpoints, of no use once all stages are done")
+    ],
     targets: Annotated[list[str] | None, typer.Argument(help="stages; all of them if none")] = None,
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
@@ -69,6 +73,8 @@ def main(
         env={**os.environ, "PATH": path, "HF_HUB_DISABLE_TELEMETRY": "1"},
         check=False,
     )
+    if done.returncode == 0 and not targets:
+        scratch.sweep(scratch_root)
     raise typer.Exit(done.returncode)
 
 

@@ -38,7 +38,7 @@ def locked(folder: Path) -> Iterator[bool]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     waited = False
-    with folder.with_suffix(".lock").open("a+") as lock:
+    with folder.with_name(f"{folder.name}.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -55,3 +55,15 @@ def locked(folder: Path) -> Iterator[bool]:
 def clear(folder: Path) -> None:
     """Remove a scratch folder; its lock file stays, for whoever may wait at it."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(root: Path) -> None:
+    """Remove all scratch, unless somebody works there: once all is done nothing goes on from it."""
+    with contextlib.ExitStack() as held:
+        for lock in root.rglob("*.lock"):
+            opened = held.enter_context(lock.open("a+"))
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+        clear(root)

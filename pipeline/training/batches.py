@@ -51,13 +51,20 @@ class Batches:
             seed: of the order of users and of the negatives.
 
         Raises:
-            Stop: the catalogue is too small for negatives outside every window.
+            Stop: no user has two items to learn from, or the catalogue is too small for negatives
+                outside every window.
         """
         lengths = sequences.lengths(train)
         self.windows = sequences.pad(train, int(lengths.max()))
         self.lengths = lengths
         self.catalogue = np.flatnonzero(candidates)
         self.users, self.loss, self.seed = users, loss, seed
+        self.learners = np.flatnonzero(lengths > 1)  # with one item there is nothing to predict
+        if not len(self.learners):
+            raise files.Stop(
+                "no user has two items to learn from beside the two held out; "
+                "raise protocol.window, or bring users with four items or more"
+            )
         if loss == "bce" and len(self.catalogue) <= self.windows.shape[1]:
             raise files.Stop(
                 f"training.loss: bce draws negatives outside a user's window of up to "
@@ -67,14 +74,14 @@ class Batches:
         counts = np.bincount(train.items, minlength=len(candidates))
         with np.errstate(divide="ignore"):  # an item without interactions is never a target
             self.log_share = np.log(counts / counts.sum())
-        self.steps = -(-len(lengths) // users)
+        self.steps = -(-len(self.learners) // users)
         self._order = (-1, np.empty(0, np.int64))
 
     def order(self, epoch: int) -> np.ndarray:
-        """Give the order of users [U] in an epoch."""
+        """Give the order of the users that can learn in an epoch."""
         if self._order[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            self._order = (epoch, rng.permutation(len(self.lengths)))
+            self._order = (epoch, rng.permutation(self.learners))
         return self._order[1]
 
     def batch(self, epoch: int, step: int) -> Batch:

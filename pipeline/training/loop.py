@@ -155,17 +155,30 @@ class Phase:
         loss = losses.LOSSES[self.plan.loss](queries.to(precise), vectors.to(precise), batch)
         value = loss.item()
         if not math.isfinite(value):
-            rate = self.optimizer.param_groups[0]["lr"]
-            raise files.Stop(
-                f"the loss is {value} in {self.plan.phase} epoch {self.state.epoch + 1}, step "
-                f"{self.state.step + 1}, at learning rate {rate:g}; "
-                "lower the learning rate or lengthen the warm-up, and run again"
-            )
+            raise self.diverged(f"the loss is {value}", self.state.epoch + 1, self.state.step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.state.warm += 1
         return value
+
+    def check(self) -> None:
+        """Stop where an epoch's last step left weights that are not finite.
+
+        Raises:
+            Stop: there are such weights.
+        """
+        learned = (p for p in self.model.parameters() if p.requires_grad)
+        if not all(bool(torch.isfinite(p).all()) for p in learned):
+            raise self.diverged("weights are not finite", self.state.epoch, self.state.step)
+
+    def diverged(self, what: str, epoch: int, step: int) -> files.Stop:
+        """Say what is not finite, where, and at which learning rate."""
+        rate = self.optimizer.param_groups[0]["lr"]
+        return files.Stop(
+            f"{what} in {self.plan.phase} epoch {epoch}, step {step}, at learning rate {rate:g}; "
+            "lower the learning rate or lengthen the warm-up, and run again"
+        )
 
     def judge(self, hr: float, ndcg: float, steps: int) -> None:
         """Note a validation: a better epoch is kept, a plateau drops the rate or ends the phase."""
@@ -281,6 +294,7 @@ def run_epoch(
     state.trained_seconds += time.monotonic() - began
     state.epoch += 1
     if state.epoch % plan.validate_every == 0 or state.epoch >= plan.epochs:
+        phase.check()
         hr, ndcg = validate(phase.model, split, validate_batch)
         phase.judge(hr, ndcg, feed.steps)
         rate = state.trained_users / state.trained_seconds

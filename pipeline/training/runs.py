@@ -8,7 +8,7 @@ import torch
 from pipeline.content import device, encoders, store
 from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
-from pipeline.data import covers, files, split, tables
+from pipeline.data import covers, files, scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.training import grid, loop
 from pipeline.training.checkpoint import Keeper
@@ -34,6 +34,7 @@ RUNS = {
     "frozen_zeroshot": Kind("frozen", trains=False),
     "tuned_zeroshot": Kind("frozen", trains=False),
 }
+CODE = [Path(__file__).parents[1]]  # all of the library: a checkpoint is of one state of it
 SETTINGS: dict[str, type[IdRun]] = {"id": IdRun, "frozen": ContentRun, "end2end": EndToEndRun}
 
 
@@ -152,14 +153,18 @@ class Work:
         return ImageContent(covers.load(self.inputs.covers), encoder)
 
     def plan(self, point: grid.Point, joint: bool) -> loop.Plan:
-        """Plan a phase at a point of the grid: the probe, or the encoder's with all the rest."""
+        """Plan a phase at a point of the grid: the probe, or the encoder's with all the rest.
+
+        The point's learning rate is that of the first phase.
+        """
         t, e = self.settings.training, self.end2end
         own = e if joint and e else t
+        is_first = not (joint and e and e.probe)
         return loop.Plan(
             phase="joint" if joint else "probe",
             loss=t.loss,
             batch_users=t.batch_users,
-            learning_rate=own.learning_rate if joint else point.learning_rate,
+            learning_rate=point.learning_rate if is_first else own.learning_rate,
             weight_decay=point.weight_decay,
             encoder_learning_rate=point.encoder_learning_rate,
             encoder_weight_decay=e.encoder_weight_decay if e else 0.0,
@@ -177,12 +182,23 @@ class Work:
         phases = {}
         if self.end2end is None or self.end2end.probe:
             name = f"probe-{seed}-{point.learning_rate:g}-{point.weight_decay:g}"
-            phases[name] = self.fit(model, self.plan(point, joint=False), seed, folder / name)
+            probe = self.probes(folder.parent) / name
+            with scratch.locked(probe):
+                phases[name] = self.fit(model, self.plan(point, joint=False), seed, probe)
         if self.end2end is not None:
             model = self.join(model)
             name = f"joint-{seed}-{point.learning_rate:g}-{point.encoder_learning_rate:g}"
             phases[name] = self.fit(model, self.plan(point, joint=True), seed, folder / name)
         return Trained(model, phases)
+
+    def probes(self, root: Path) -> Path:
+        """Name the folder of first phases: a frozen run and an end2end run train the same one.
+
+        Whichever comes second finds it finished; so it outlives the run, until `scratch.sweep`.
+        """
+        shared = self.settings.model_dump(exclude={"machine", "search", "seeds", "end2end"})
+        described = [self.name[1:], self.kind.paper_head, shared]
+        return root / scratch.key(described, self.inputs.decisive(), CODE)
 
     def fit(
         self, model: recommender.Recommender, plan: loop.Plan, seed: int, folder: Path
@@ -201,6 +217,7 @@ class Work:
     def points(self) -> list[grid.Point]:
         """List the points of the search."""
         t, e = self.settings.training, self.end2end
+        first = t if e is None or e.probe else e
         rate = e.encoder_learning_rate if e else 0.0
-        default = grid.Point(t.learning_rate, t.weight_decay, rate)
+        default = grid.Point(first.learning_rate, t.weight_decay, rate)
         return grid.points(self.settings.search, default, encoder_trains=e is not None)

@@ -24,7 +24,7 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
         Stop: the loss is not finite, or the settings do not fit each other.
     """
     described = [work.name, work.settings.model_dump(exclude={"machine"})]
-    key = scratch.key(described, work.inputs.decisive(), [Path(__file__).parents[1]])
+    key = scratch.key(described, work.inputs.decisive(), runs.CODE)
     folder = scratch_root / key
     with scratch.locked(folder) as waited:
         if waited and cost.exists() and files.read_json(cost)["key"] == key:
