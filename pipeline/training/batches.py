@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """Some users' training windows; every position is a row of the batch's own list of items."""
 
     items: Tensor  # [M] int64, distinct items, ascending: each is encoded once
-    inputs: Tensor  # [B, T] int64, positions in `items`; 0 at padded slots, which nobody reads
+    inputs: Tensor  # [B, T] int64, positions in `items`; nobody reads past a row's length
     lengths: Tensor  # [B] int64, inputs of each user
     targets: Tensor  # [P] int64, position of the next item at each slot, row by row
     owners: Tensor  # [P] int64, the slot's row in the batch

@@ -1,0 +1,113 @@
+"""Small domains with a known answer, and the settings that runs on them share."""
+
+import numpy as np
+import polars as pl
+
+from pipeline.data import sequences, split, tables
+from pipeline.models import users
+from pipeline.training import batches, loop
+from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
+
+PROTOCOL = split.Protocol(min_items=5, window=9, mask="window", catalogue="all", select="hr@10")
+LENGTH = PROTOCOL.history
+SASREC = users.SasrecSettings(
+    blocks=1, heads=2, norm="pre", activation="gelu", expansion=2, dropout=0.0
+)
+PLAN = loop.Plan(
+    phase="probe",
+    loss="in_batch",
+    batch_users=32,
+    learning_rate=1e-2,
+    weight_decay=0.01,
+    encoder_learning_rate=1e-3,
+    encoder_weight_decay=0.0,
+    warmup_steps=4,
+    epochs=4,
+    patience=4,
+    decays=1,
+    validate_every=1,
+    select="hr@10",
+)
+
+
+def chain(n_users, n_items, seed, predictable=1.0):
+    """Histories in which item i + 1 follows item i, or any item with chance 1 - predictable."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(n_users):
+        row = [int(rng.integers(1, n_items + 1))]
+        for _ in range(int(rng.integers(5, PROTOCOL.window + 2)) - 1):
+            follows = rng.random() < predictable
+            row.append(row[-1] % n_items + 1 if follows else int(rng.integers(1, n_items + 1)))
+        rows.append(row)
+    return sequences.from_rows(rows)
+
+
+def divided(histories, n_items, **changes):
+    return split.split(histories, n_items, PROTOCOL.model_copy(update=changes))
+
+
+def feed(train, n_items, loss="in_batch", n_users=4, seed=0):
+    """Batches over training windows given as rows, all items being candidates."""
+    candidates = np.arange(n_items + 1) > 0
+    return batches.Batches(sequences.from_rows(train), candidates, n_users, loss, seed)
+
+
+def prepare(folder, histories, texts):
+    """Write a prepared domain whose item i says texts[i - 1]."""
+    U, N = len(histories.offsets) - 1, len(texts)
+    items = {"id": [f"i{n}" for n in range(1, N + 1)], "text": texts, "cover": [None] * N}
+    held = {
+        name: histories.items[histories.offsets[1:] - n] for name, n in [("valid", 2), ("test", 1)]
+    }
+    about = pl.DataFrame({"id": [f"u{n}" for n in range(U)], **held}, schema=tables.USERS)
+    tables.save(folder, tables.Prepared(pl.DataFrame(items, schema=tables.ITEMS), about, histories))
+    return folder
+
+
+def settings(kind=EndToEndRun, **changes):
+    """The sections of a run, small; `changes` replace values by section or section__key."""
+    sections = {
+        "protocol": PROTOCOL.model_dump(),
+        "model": {"width": 8},
+        "user_encoders": {"sasrec": SASREC.model_dump()},
+        "training": {
+            "loss": "in_batch",
+            "batch_users": 16,
+            "learning_rate": 1e-2,
+            "weight_decay": 0.01,
+            "warmup_steps": 2,
+            "epochs": 2,
+            "patience": 2,
+            "decays": 1,
+            "validate_every": 1,
+        },
+        "search": {"learning_rate": [], "weight_decay": [], "encoder_learning_rate": []},
+        "seeds": [0],
+        "machine": {"device": "cpu", "threads": 1, "embed_batch": 16, "checkpoint_seconds": 60},
+        "tower": {
+            "head": {"standardise": "dimension", "layers": 2, "expansion": 2},
+            "paper_head": {"standardise": "none", "layers": 1, "expansion": 1},
+            "fusion": "sum",
+            "modality_dropout": 0.1,
+        },
+        "end2end": {
+            "trainable": {"layers": 1},
+            "probe": True,
+            "learning_rate": 1e-3,
+            "encoder_learning_rate": 1e-3,
+            "encoder_weight_decay": 0.0,
+            "warmup_steps": 2,
+            "epochs": 1,
+            "patience": 1,
+            "validate_every": 1,
+        },
+    }
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        sections[section] = {**sections[section], key: value} if key else value
+    fields = set(kind.model_fields)
+    return kind.model_validate({k: v for k, v in sections.items() if k in fields})
+
+
+KINDS = {"id": IdRun, "frozen": ContentRun, "end2end": EndToEndRun}
