@@ -26,7 +26,8 @@ def run(main: Callable[..., Any]) -> None:
         sys.exit(1)
     except ValidationError as error:
         problems = [
-            f"  {'.'.join(map(str, p['loc']))}: {p['msg']} (found: {p['input']!r})"
+            f"  {'.'.join(map(str, p['loc']))}: {p['msg']}"
+            + ("" if p["type"] == "missing" else f" (found: {p['input']!r})")
             for p in error.errors()
         ]
         sys.stderr.write("\n".join([f"\nstopped: {FILE} does not fit:", *problems]) + "\n")
