@@ -110,6 +110,21 @@ def test_the_planted_gaps(raw):
     assert all(row[-1] for row in items.rows()[3:])
 
 
+def test_a_title_names_its_taste_first_and_its_maker_last():
+    states = np.arange(demo.STATES)
+    words = demo.invented_words()
+    assert len({word for own in words for word in own}) == demo.TASTES * (demo.TASTES - 1)
+    far = demo.DIALECTS["far"]
+    for state, title in zip(
+        states, demo.titles(states, far, np.random.default_rng(0)), strict=True
+    ):
+        _, own, by, maker = title.split()
+        assert by == "by"
+        assert own in words[state // demo.STYLES][far.words]
+        assert maker not in words[state // demo.STYLES]
+        assert any(maker in other[far.words] for other in words)
+
+
 def test_covers_of_a_style_are_alike_and_of_another_not():
     rng = np.random.default_rng(0)
 
