@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pipeline.data import files
 from pipeline.params import FILE, Params, Section
@@ -20,6 +20,7 @@ ORDER = {
     "tuned_zeroshot": "tuned_transfer",
 }
 WORD = re.compile(r"[A-Za-z0-9_]+")
+SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a command
 
 
 class Runs(Section):
@@ -68,6 +69,7 @@ class Lists(Params):
     targets: list[str]
     contents: list[Literal["text", "image", "both"]]
     users: list[str]
+    user_encoders: dict[str, Any]
     runs: Runs
     origins: dict[Literal["text", "image"], str]
 
@@ -78,9 +80,7 @@ def check(lists: Lists) -> None:
     Raises:
         Stop: they do not; the message names both lists.
     """
-    for name in [*lists.domains.all, *lists.users]:
-        if not WORD.fullmatch(name):
-            stop(f"the name {name!r}", "only letters, digits and _ may stand in a name")
+    _check_words(lists)
     if len(lists.sources) > 1:
         stop(f"sources: {lists.sources}", "at most one source; run again for another")
     listed: dict[str, Sequence[str]] = {
@@ -89,11 +89,33 @@ def check(lists: Lists) -> None:
         "users": lists.users,
     }
     for field, words in listed.items():
+        if not words:
+            stop(f"{field}: []", "name at least one, or there is nothing to report")
+    listed |= {f"runs.{field}": words for field, words in lists.runs.model_dump().items()}
+    for field, words in listed.items():
         if len(set(words)) < len(words):
             stop(f"{field}: {words}", "a name stands there twice")
+    for user in lists.users:
+        if user not in lists.user_encoders:
+            stop(f"{user!r} in users", f"user_encoders has {[*lists.user_encoders]}")
     _check_domains(lists)
+    _check_modalities(lists)
     _check_contents(lists)
     _check_runs(lists)
+
+
+def _check_words(lists: Lists) -> None:
+    """See that nothing can be taken for another word or a command where a stage is called."""
+    named = {"domains.all": [*lists.domains.all], "users": lists.users}
+    named["format"] = [raw.format for raw in lists.domains.all.values()]
+    for field, names in named.items():
+        for name in names:
+            if not WORD.fullmatch(name):
+                stop(f"{field}: the name {name!r}", "it may have letters, digits and _ only")
+    for name, raw in lists.domains.all.items():
+        for path in (raw.folder, raw.covers):
+            if SHELL & set(path):
+                stop(f"domains.all.{name}: {path!r}", 'a path may not have " $ ` \\ or a new line')
 
 
 def _check_domains(lists: Lists) -> None:
@@ -104,6 +126,11 @@ def _check_domains(lists: Lists) -> None:
             stop(f"{name!r} in sources or targets", f"domains.all lists {[*domains.all]}")
         if name in lists.sources and name in lists.targets:
             stop(f"{name!r} in sources and in targets", "a domain is the one or the other")
+
+
+def _check_modalities(lists: Lists) -> None:
+    """See that what stands under text, image and both can be computed."""
+    domains = lists.domains
     for part, listed in {"text": domains.text, "image": domains.image}.items():
         for name, raw in listed.items():
             if domains.all.get(name) != raw:
@@ -113,6 +140,12 @@ def _check_domains(lists: Lists) -> None:
                     f"{name!r} in domains.image has covers: ''",
                     "name its folder of covers, or take it out and use content text for it",
                 )
+        if listed and part not in lists.origins:
+            stop(f"domains.{part}: {[*listed]}", f"origins has no {part} encoder")
+    for name in domains.both:
+        for part, listed in {"text": domains.text, "image": domains.image}.items():
+            if name not in listed:
+                stop(f"{name!r} in domains.both", f"domains.{part} lists {[*listed]}")
 
 
 def _check_contents(lists: Lists) -> None:

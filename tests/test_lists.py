@@ -1,0 +1,134 @@
+"""Lists that do not agree stop before anything is computed, and the message names both."""
+
+import copy
+import re
+
+import pytest
+from ruamel.yaml import YAML
+from stub_flow import ROOT
+
+from pipeline.data import files, lists
+
+SHIPPED = YAML(typ="safe").load(ROOT / "params.yaml")
+SHIPPED["domains"] = {part: dict(listed) for part, listed in SHIPPED["domains"].items()}
+RAW = SHIPPED["domains"]["all"]["near"]
+
+
+def changed(changes):
+    """The shipped params.yaml with some values replaced; None takes a key out."""
+    content = copy.deepcopy(SHIPPED)
+    for path, value in changes.items():
+        *above, key = path.split(".")
+        owner = content
+        for name in above:
+            owner = owner[name]
+        if value is None:
+            del owner[key]
+        else:
+            owner[key] = value
+    return lists.Lists.model_validate(content)
+
+
+BAD = [
+    ({"targets": ["nowhere"]}, "'nowhere' in sources or targets: domains.all lists ['harbor'"),
+    ({"sources": ["nowhere"]}, "'nowhere' in sources or targets: domains.all lists ['harbor'"),
+    ({"sources": ["near"]}, "'near' in sources and in targets: a domain is the one or the other"),
+    ({"sources": ["near", "far"]}, "sources: ['near', 'far']: at most one source"),
+    ({"targets": ["near", "near"]}, "targets: ['near', 'near']: a name stands there twice"),
+    ({"contents": ["both", "both"]}, "contents: ['both', 'both']: a name stands there twice"),
+    ({"users": ["sasrec", "sasrec"]}, "users: ['sasrec', 'sasrec']: a name stands there twice"),
+    ({"runs.frozen": ["frozen"] * 2}, "runs.frozen: ['frozen', 'frozen']: a name stands"),
+    ({"targets": []}, "targets: []: name at least one"),
+    ({"contents": []}, "contents: []: name at least one"),
+    ({"users": []}, "users: []: name at least one"),
+    ({"users": ["gru"]}, "'gru' in users: user_encoders has ['sasrec'"),
+    ({"domains.all": {"a-b": RAW}}, "domains.all: the name 'a-b': it may have letters"),
+    ({"domains.all": {"a;b": RAW}}, "domains.all: the name 'a;b': it may have letters"),
+    ({"domains.all": {"../a": RAW}}, "domains.all: the name '../a': it may have letters"),
+    ({"domains.all": {"a\n": RAW}}, r"domains.all: the name 'a\n': it may have letters"),
+    ({"users": ["a b"]}, "users: the name 'a b': it may have letters"),
+    ({"domains.all": {"near": {**RAW, "format": "x; y"}}}, "format: the name 'x; y': it may"),
+    ({"domains.all": {"near": {**RAW, "folder": '"; rm x'}}}, """domains.all.near: '"; rm x': a"""),
+    ({"domains.all": {"near": {**RAW, "covers": "$(x)"}}}, "domains.all.near: '$(x)': a path may"),
+    ({"domains.text.near": {**RAW, "language": "zh"}}, "'near' in domains.text: it must stand"),
+    ({"domains.image.near": {**RAW, "folder": "other"}}, "'near' in domains.image: it must stand"),
+    ({"domains.image.new": RAW}, "'new' in domains.image: it must stand alike in domains.all"),
+    (
+        {f"domains.{part}.near": {**RAW, "covers": ""} for part in ["all", "text", "image"]},
+        "'near' in domains.image has covers: '': name its folder of covers, or take it out",
+    ),
+    ({"domains.both.new": RAW}, "'new' in domains.both: domains.text lists ['harbor', 'near'"),
+    (
+        {"domains.image.cold": None, "contents": ["text"]},
+        "'cold' in domains.both: domains.image lists ['harbor', 'near', 'far']",
+    ),
+    (
+        {"domains.text": {}, "domains.both": {}, "contents": ["text"]},
+        "contents: ['text'], but domains.text lacks ['harbor', 'near', 'far', 'cold']",
+    ),
+    (
+        {"domains.both.near": None},
+        "contents: ['both'], but domains.both lacks ['near']: list them in domains.both, or take "
+        "'both' out of contents",
+    ),
+    ({"origins.image": None}, "domains.image: ['harbor', 'near', 'far', 'cold']: origins has no"),
+    ({"origins.text": None}, "domains.text: ['harbor', 'near', 'far', 'cold']: origins has no"),
+    (
+        {"origins.text": None, "domains.text": {}, "domains.both": {}, "contents": ["text"]},
+        "contents: ['text']: origins has no text encoder",
+    ),
+    ({"runs.frozen": ["id"]}, "runs.frozen: 'id': it may list ['frozen', 'frozen_paper']"),
+    ({"runs.end2end": ["frozen"]}, "runs.end2end: 'frozen': it may list ['end2end']"),
+    (
+        {"runs.frozen_transfer": ["tuned_transfer"]},
+        "runs.frozen_transfer: 'tuned_transfer': it may list ['frozen_transfer', 'frozen_zero",
+    ),
+    (
+        {"runs.pretrain_frozen": []},
+        "runs.frozen_transfer: ['frozen_transfer', 'frozen_zeroshot'], but runs.pretrain_frozen: "
+        "[]: list what they start from in runs.pretrain_frozen, or take them out",
+    ),
+    ({"runs.pretrain_end2end": []}, "runs.tuned_transfer: ['tuned_transfer', 'tuned_zeroshot'], b"),
+    (
+        {"runs.pretrain_end2end": [], "runs.tuned_transfer": []},
+        "runs.end2end_transfer: ['end2end_transfer'], but runs.pretrain_end2end: []",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_lists_that_do_not_agree_stop_and_say_which(changes, message):
+    with pytest.raises(files.Stop, match=re.escape("params.yaml: " + message)):
+        lists.check(changed(changes))
+
+
+GOOD = [
+    {},
+    {"sources": []},
+    {"sources": [], "runs.pretrain_frozen": [], "runs.pretrain_end2end": []},
+    {"contents": ["text", "image", "both"]},
+    {"contents": ["text"], "domains.image": {}, "domains.both": {}, "origins.image": None},
+    {"contents": ["image"], "domains.text": {}, "domains.both": {}, "origins.text": None},
+    {"runs.frozen": ["frozen", "frozen_paper"], "runs.end2end": []},
+    {"demo": []},
+]
+
+
+@pytest.mark.parametrize("changes", GOOD, ids=str)
+def test_lists_that_agree_pass(changes):
+    lists.check(changed(changes))
+
+
+def test_without_images_no_domain_needs_covers():
+    bare = {name: {**raw, "covers": ""} for name, raw in SHIPPED["domains"]["all"].items()}
+    domains = {"domains.all": bare, "domains.text": bare, "domains.image": {}, "domains.both": {}}
+    lists.check(changed({"contents": ["text"], **domains}))
+
+
+def test_runs_are_named_in_the_order_of_every_table_with_id_first():
+    runs = changed({"runs.frozen": ["frozen_paper", "frozen"]}).runs
+    assert runs.names(["harbor"]) == [*lists.ORDER]
+    assert runs.names([]) == ["id", "frozen", "frozen_paper", "end2end"]
+    fewer = changed({"runs.frozen_transfer": ["frozen_zeroshot"], "runs.end2end": []}).runs
+    assert "frozen_transfer" not in fewer.names(["harbor"])
+    assert "end2end" not in fewer.names(["harbor"])
