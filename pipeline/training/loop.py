@@ -253,7 +253,7 @@ def fit(
         hr, ndcg = validate(model, split, validate_batch)
         phase.state.seconds += time.monotonic() - began
         phase.judge(hr, ndcg, feed.steps)
-        progress.say(f"epoch 0, {plan.select} {max(hr, ndcg):.4f} before training")
+        progress.say(f"epoch 0, HR@10 {hr:.4f}, NDCG@10 {ndcg:.4f} before training")
         phase.save()
     while not phase.state.finished:
         run_epoch(phase, split, feed, progress, validate_batch)

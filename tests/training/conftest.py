@@ -1,0 +1,98 @@
+"""A source and a target with tiny encoders, embedded as the stages do it."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from pipeline.content import embed, encoders
+from pipeline.training import runs, trials
+from tests import small_domains
+from tests.content.conftest import WORDS
+from tests.small_content import *  # noqa: F403  # fixtures
+
+N_ITEMS = 24
+
+
+class Domain(NamedTuple):
+    """Where a domain's artifacts are."""
+
+    prepared: object
+    covers: object
+    embedded: object  # by the public encoders: text, image and both
+
+
+def embed_all(domain, encoder_folder, out):
+    """Embed both modalities by the encoders of a folder, as a joint artifact."""
+    found = {m: encoders.load(encoder_folder / m) for m in ("text", "image")}
+    jobs = {
+        m: embed.Job(e, embed.content(e, domain.prepared, domain.covers)) for m, e in found.items()
+    }
+    machine = small_domains.settings().machine
+    embed.run(jobs, True, out, out.with_suffix(".json"), out.with_suffix(".scratch"), machine)
+    return out
+
+
+def make_domain(folder, public, seed):
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 5))) for _ in range(N_ITEMS)]
+    texts[3] = texts[7] = None
+    histories = small_domains.chain(40, N_ITEMS, seed, predictable=0.9)
+    prepared = small_domains.prepare(folder / "prepared", histories, texts)
+    covers = folder / "covers"
+    covers.mkdir()
+    np.save(covers / "pixels.npy", rng.integers(0, 256, (N_ITEMS - 2, 32, 32, 3), dtype=np.uint8))
+    rows = np.full(N_ITEMS + 1, -1, np.int32)
+    rows[np.setdiff1d(np.arange(1, N_ITEMS + 1), [4, 11])] = np.arange(N_ITEMS - 2)
+    np.save(covers / "rows.npy", rows)
+    domain = Domain(prepared, covers, folder / "embed")
+    embed_all(domain, public, domain.embedded)
+    return domain
+
+
+@pytest.fixture(scope="session")
+def target(public, tmp_path_factory):
+    return make_domain(tmp_path_factory.mktemp("target"), public, seed=1)
+
+
+@pytest.fixture(scope="session")
+def source(public, tmp_path_factory):
+    return make_domain(tmp_path_factory.mktemp("source"), public, seed=0)
+
+
+def work(run, domain, public, content="both", pretrained=None, embedded=None, **changes):
+    """A run on a domain: from scratch, or from a pre-trained model with its embeddings."""
+    settings = small_domains.settings(runs.SETTINGS[runs.RUNS[run].tower], **changes)
+    if run == "id":
+        name = runs.Name("id", "target", "id", "sasrec")
+        return runs.Work(name, runs.Inputs(domain.prepared), settings)
+    embedded = embedded or domain.embedded
+    inputs = runs.Inputs(
+        domain.prepared,
+        embedded if content == "both" else embedded / content,
+        public if pretrained is None else pretrained / "encoder",
+        domain.covers,
+        pretrained,
+    )
+    return runs.Work(runs.Name(run, "target", content, "sasrec"), inputs, settings)
+
+
+def run_in(folder, made):
+    """Do a run; return its folder. Its cost is cost.json beside."""
+    trials.run(made, folder / "out", folder / "cost.json", folder / "scratch")
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def pretrained(source, target, public, tmp_path_factory):
+    """By tower: the source's model, and the target's embeddings by its encoders."""
+    made = {}
+    for tower in ("frozen", "end2end"):
+        folder = tmp_path_factory.mktemp(tower)
+        changes = dict(end2end__encoder_learning_rate=3e-2) if tower == "end2end" else {}
+        out = run_in(folder, work(tower, source, public, seeds=[7], **changes))
+        embedded = target.embedded
+        if tower == "end2end":
+            embedded = embed_all(target, out / "encoder", folder / "tuned")
+        made[tower] = (out, embedded)
+    return made

@@ -1,0 +1,244 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.data import files
+from pipeline.models import items, recommender, users
+from pipeline.retrieval import metrics, search
+from pipeline.training import loop, losses
+from pipeline.training.checkpoint import Keeper
+from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided
+
+N_ITEMS = 60
+LONG = PLAN._replace(epochs=40, patience=4)
+
+
+def id_model(n_items=N_ITEMS, width=16, dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    settings = SASREC.model_copy(update={"dropout": dropout})
+    return recommender.Recommender(
+        items.IdTower(n_items, width), users.Sasrec(width, LENGTH, settings)
+    )
+
+
+def small():
+    """A domain of three steps an epoch, and a model for it."""
+    return id_model(30, 8, dropout=0.2), divided(chain(40, 30, seed=0, predictable=0.9), 30)
+
+
+def fit(tmp_path, plan, seed=0, name="work"):
+    model, parts = small()
+    plan = plan._replace(batch_users=16)
+    return model, loop.fit(model, parts, plan, seed, Keeper(tmp_path / name, 60), 8)
+
+
+def hits(model, parts, k):
+    """HR@K on the test."""
+    vectors = model.item_vectors(parts.candidates, 64)
+    queries = model.queries(parts.test.histories, vectors)
+    return metrics.hit(search.rank(queries, vectors, parts.test, parts.candidates, 10), k).mean()
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_a_chain_is_learned(loss, tmp_path):
+    parts = divided(chain(300, N_ITEMS, seed=0), N_ITEMS)
+    model = id_model()
+    fitted = loop.fit(model, parts, LONG._replace(loss=loss), 0, Keeper(tmp_path, 60), 64)
+    # By chance 10 of at least 52 items: 0.19; the first alone: 0.02.
+    assert fitted.curve[0].hr < 0.35
+    assert fitted.best.hr > 0.95
+    assert hits(model, parts, 10) > 0.95
+    assert hits(model, parts, 1) > 0.6
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_noise_stays_at_chance(loss, tmp_path):
+    parts = divided(chain(600, N_ITEMS, seed=0, predictable=0.0), N_ITEMS, mask="none")
+    model = id_model()
+    plan = LONG._replace(loss=loss, epochs=6)
+    loop.fit(model, parts, plan, 0, Keeper(tmp_path, 60), 64)
+    # HR@10 of 600 users: 1/6, with a standard deviation of 0.015.
+    assert hits(model, parts, 10) == pytest.approx(1 / 6, abs=4 * 0.0152)
+
+
+class Script:
+    """Stands for validation and steps: given metrics, and weights that count the steps."""
+
+    def __init__(self, monkeypatch, hrs, ndcgs=None):
+        self.said = iter(zip(hrs, ndcgs or hrs, strict=True))
+        self.weights = []  # at each validation
+        monkeypatch.setattr(loop, "validate", self.validate)
+        monkeypatch.setattr(loop.Phase, "step", self.step)
+
+    def validate(self, model, split, batch):
+        self.weights.append(model.users.norm.bias[0].item())
+        return next(self.said)
+
+    @staticmethod
+    def step(phase, batch):
+        with torch.no_grad():
+            phase.model.users.norm.bias += 1
+        phase.state.warm += 1
+        return 2.0
+
+
+STEPS = 3  # an epoch
+
+
+def test_a_plateau_drops_the_rate_from_the_best_weights_and_the_next_ends_it(monkeypatch, tmp_path):
+    script = Script(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.25, 0.2])
+    model, fitted = fit(tmp_path, PLAN._replace(epochs=20, patience=2, decays=1))
+    # Epoch 1 is the best; after epoch 3 back to its weights; after epoch 5 it ends.
+    assert [w / STEPS for w in script.weights] == [0, 1, 2, 3, 2, 3]
+    assert model.users.norm.bias[0].item() == STEPS
+    assert [row.epoch for row in fitted.curve] == [0, 1, 2, 3, 4, 5]
+    rates = [row.learning_rate / PLAN.learning_rate for row in fitted.curve]
+    assert rates == pytest.approx([1, 1, 1, 1, 0.2, 0.2])
+    assert [row.loss for row in fitted.curve] == [0, 2, 2, 2, 2, 2]
+    assert fitted.best == fitted.curve[1]
+    assert (fitted.epochs, fitted.capped) == (5, False)
+
+
+def test_what_is_better_after_a_drop_counts_from_there(monkeypatch, tmp_path):
+    script = Script(monkeypatch, [0.1, 0.3, 0.2, 0.4, 0.4, 0.4, 0.1])
+    model, fitted = fit(tmp_path, PLAN._replace(epochs=20, patience=1, decays=2))
+    # Epochs 2, 4 and 5 are no better: two drops, to the weights of 1 and 3, then the end.
+    assert [w / STEPS for w in script.weights] == [0, 1, 2, 2, 3, 3]
+    assert (fitted.best.epoch, fitted.epochs, fitted.capped) == (3, 5, False)
+    assert model.users.norm.bias[0].item() == 2 * STEPS
+    rates = [row.learning_rate / PLAN.learning_rate for row in fitted.curve]
+    assert rates == pytest.approx([1, 1, 1, 0.2, 0.2, 0.04])
+
+
+def test_the_cap_is_marked_when_it_binds(monkeypatch, tmp_path):
+    Script(monkeypatch, [0.1, 0.2, 0.3, 0.4])
+    _, fitted = fit(tmp_path, PLAN._replace(epochs=3, patience=2))
+    assert (fitted.best.epoch, fitted.epochs, fitted.capped) == (3, 3, True)
+
+
+def test_patience_that_ends_at_the_cap_is_no_cap(monkeypatch, tmp_path):
+    Script(monkeypatch, [0.1, 0.2, 0.1, 0.1])
+    _, fitted = fit(tmp_path, PLAN._replace(epochs=3, patience=2, decays=0))
+    assert (fitted.best.epoch, fitted.epochs, fitted.capped) == (1, 3, False)
+
+
+def test_a_drop_at_the_cap_is_capped(monkeypatch, tmp_path):
+    Script(monkeypatch, [0.1, 0.2, 0.1, 0.1])
+    model, fitted = fit(tmp_path, PLAN._replace(epochs=3, patience=2, decays=1))
+    assert (fitted.best.epoch, fitted.capped) == (1, True)
+    assert model.users.norm.bias[0].item() == STEPS
+
+
+def test_epoch_0_is_a_candidate(monkeypatch, tmp_path):
+    Script(monkeypatch, [0.5, 0.4, 0.5])
+    model, fitted = fit(tmp_path, PLAN._replace(epochs=20, patience=2, decays=0))
+    assert (fitted.best.epoch, fitted.epochs) == (0, 2)
+    for one, other in zip(model.parameters(), small()[0].parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_ndcg_selects_where_the_protocol_says_so(monkeypatch, tmp_path):
+    Script(monkeypatch, [0.1, 0.2, 0.3], ndcgs=[0.1, 0.3, 0.2])
+    _, fitted = fit(tmp_path, PLAN._replace(epochs=2, patience=5, select="ndcg@10"))
+    assert fitted.best.epoch == 1
+
+
+def test_validation_every_other_epoch_and_at_the_cap(monkeypatch, tmp_path):
+    Script(monkeypatch, [0.1, 0.2, 0.3, 0.4])
+    _, fitted = fit(tmp_path, PLAN._replace(epochs=5, patience=4, validate_every=2))
+    assert [row.epoch for row in fitted.curve] == [0, 2, 4, 5]
+    Script(monkeypatch, [0.4, 0.2, 0.3])
+    plan = PLAN._replace(epochs=9, patience=4, validate_every=2, decays=0)
+    _, fitted = fit(tmp_path, plan, name="other")
+    # Patience counts epochs, not validations.
+    assert ([row.epoch for row in fitted.curve], fitted.capped) == ([0, 2, 4], False)
+
+
+def test_the_rate_warms_up_stays_and_warms_up_again_after_a_drop(tmp_path):
+    model, parts = small()
+    feed = loop.batches.Batches(parts.train, parts.candidates, 16, "in_batch", 0)
+    phase = loop.Phase(model, PLAN._replace(warmup_steps=4), Keeper(tmp_path, 60))
+
+    def rates(steps):
+        used = []
+        for step in range(steps):
+            phase.step(feed.batch(0, step % feed.steps))
+            used.append(phase.optimizer.param_groups[0]["lr"] / PLAN.learning_rate)
+        return used
+
+    assert phase.optimizer.state == {}
+    assert rates(6) == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 1])
+    phase.state.since = PLAN.patience
+    phase.state.epoch = 1
+    phase.state.curve = [loop.Row(0, "probe", 0, 0.9, 0.9, 0)]
+    phase.judge(0.1, 0.1, 3)
+    assert phase.optimizer.state == {}  # moments of the plateau would lead away again
+    assert rates(6) == pytest.approx([0.2 / 4, 0.4 / 4, 0.6 / 4, 0.2, 0.2, 0.2])
+
+
+def test_a_loss_that_is_not_finite_stops_naming_step_and_learning_rate(monkeypatch, tmp_path):
+    found = itertools.chain([1.0, 1.0, 1.0, 1.0], itertools.repeat(float("nan")))
+    monkeypatch.setitem(
+        losses.LOSSES, "in_batch", lambda queries, *_: queries.sum() * 0 + next(found)
+    )
+    # Three steps an epoch: the fifth step is the second of epoch 2. Warm-up ended at 4.
+    with pytest.raises(
+        files.Stop, match=r"loss is nan in probe epoch 2, step 2, at learning rate 0\.01; lower"
+    ):
+        fit(tmp_path, PLAN)
+
+
+def test_a_rate_too_high_stops(tmp_path):
+    with pytest.raises(files.Stop, match=r"probe epoch 1, step \d, at learning rate 1e\+25"):
+        fit(tmp_path, PLAN._replace(learning_rate=1e25, warmup_steps=0))
+
+
+def test_weights_that_overflow_in_an_epochs_last_step_stop_too(monkeypatch, tmp_path):
+    step = loop.Phase.step
+
+    def overflow(phase, batch):
+        loss = step(phase, batch)
+        if phase.state.step == STEPS - 1:
+            phase.model.users.norm.bias.data[0] = torch.nan
+        return loss
+
+    monkeypatch.setattr(loop.Phase, "step", overflow)
+    with pytest.raises(
+        files.Stop, match=r"weights are not finite in probe epoch 1, step 3, at learning rate 0"
+    ):
+        fit(tmp_path, PLAN)
+
+
+def test_the_model_is_left_at_its_best_epoch(tmp_path):
+    plan = PLAN._replace(learning_rate=0.1, epochs=7, patience=12)
+    model, fitted = fit(tmp_path, plan)
+    assert fitted.best.epoch < 7  # the last epoch would not tell
+    assert loop.validate(model, small()[1], 8) == (fitted.best.hr, fitted.best.ndcg)
+    assert fitted.best.hr == max(row.hr for row in fitted.curve)
+
+
+def state_of(model):
+    return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
+    plan = PLAN._replace(epochs=3)
+    one, fitted = fit(tmp_path, plan, seed=1, name="one")
+    torch.rand(7)
+    np.random.default_rng(0).random(3)
+    again, refitted = fit(tmp_path, plan, seed=1, name="again")
+    other, _ = fit(tmp_path, plan, seed=2, name="other")
+    assert fitted.best.epoch > 0
+    assert state_of(one) == state_of(again)
+    assert state_of(one) != state_of(other)
+    assert fitted.curve == refitted.curve
+
+
+def test_items_of_test_histories_have_vectors_though_they_are_no_candidates():
+    parts = divided(chain(20, 12, seed=0), 12)
+    needed = loop.needed(parts)
+    assert needed[parts.valid.histories.items].all()
+    assert needed[parts.test.histories.items].all()
+    assert not needed[0]
