@@ -17,7 +17,7 @@ class Demo(Params):
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="where to write the raw domains and oracle.json")],
+    out: Annotated[Path, typer.Option(help="where to write the raw domains")],
 ) -> None:
     """Generate the demo's source and its three targets."""
     p = Demo.load()

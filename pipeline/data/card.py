@@ -1,6 +1,7 @@
 """The data card: what a prepared domain holds, and what was left out on the way to it."""
 
 import html
+import re
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,8 @@ def markdown(card: dict[str, Any]) -> str:
 def escape(text: str) -> str:
     """Make text from the data safe in Markdown and HTML: no markup, no table cells, one line."""
     plain = " ".join(html.escape(text, quote=False).split())
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|~" else c for c in plain)
+    marks = "".join(f"\\{c}" if c in "\\`*{}[]()#+!|~" else c for c in plain)
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\_", marks)  # within a word it is no markup
 
 
 def _flat(card: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:

@@ -210,16 +210,14 @@ def write(demo: DemoData, out: Path) -> None:
     """
     sizes = {name: getattr(demo, name) for name in DIALECTS}
     with files.atomic_folder(out) as folder:
-        answers = {}
         for number, (name, size) in enumerate(sizes.items()):
             root = "Source_datasets" if name == SOURCE else "Downstream_datasets"
             rng = np.random.default_rng([demo.seed, number])
-            answers[name] = write_domain(name, size, folder / root / name, rng)
-        files.write_json(folder / "oracle.json", answers)
+            write_domain(name, size, folder / root / name, rng)
 
 
-def write_domain(name: str, size: Size, folder: Path, rng: np.random.Generator) -> dict[str, float]:
-    """Write one domain's `_pair.csv`, `_item.csv` and covers; return the oracle's answer."""
+def write_domain(name: str, size: Size, folder: Path, rng: np.random.Generator) -> None:
+    """Write one domain's `_pair.csv`, `_item.csv`, covers, and the oracle's `oracle.json`."""
     dialect = DIALECTS[name]
     states = rng.permutation(np.arange(size.items) % STATES)
     catalogue = Catalogue(states, rng.lognormal(0.0, 0.6, size.items))
@@ -241,11 +239,12 @@ def write_domain(name: str, size: Size, folder: Path, rng: np.random.Generator) 
             (covers / f"{own}.jpg").write_bytes(whole[: len(whole) // 2] if row == 1 else whole)
     columns = {"id": ids, "zh": [""] * size.items, "en": texts}
     pl.DataFrame(columns).write_csv(folder / f"{name}_item.csv", include_header=False)
-    pairs(path, ids, rng).write_csv(folder / f"{name}_pair.csv", include_header=False)
-    return oracle(path, final)
+    log = pairs(path, ids, name[0], rng)
+    log.write_csv(folder / f"{name}_pair.csv", include_header=False)
+    files.write_json(folder / "oracle.json", oracle(path, final))
 
 
-def pairs(path: np.ndarray, ids: list[str], rng: np.random.Generator) -> pl.DataFrame:
+def pairs(path: np.ndarray, ids: list[str], prefix: str, rng: np.random.Generator) -> pl.DataFrame:
     """Give the interactions as a log: item, user, timestamp (seconds), in the order of time."""
     users, steps = np.nonzero(path >= 0)
     gaps = rng.integers(60, 86_400, path.shape).cumsum(axis=1)
@@ -253,7 +252,7 @@ def pairs(path: np.ndarray, ids: list[str], rng: np.random.Generator) -> pl.Data
     log = pl.DataFrame(
         {
             "item": np.array(ids)[path[users, steps]],
-            "user": [f"u{user}" for user in users],
+            "user": [f"{prefix}{user}" for user in users],
             "timestamp": (starts + gaps)[users, steps],
         }
     )
