@@ -6,6 +6,8 @@ from typing import Any
 
 import typer
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml.error import YAMLError
 
 from pipeline.data import lists
 from pipeline.data.files import Stop
@@ -24,11 +26,17 @@ def run(main: Callable[..., Any]) -> None:
     except Stop as stop:
         sys.stderr.write(f"\nstopped: {stop}\n")
         sys.exit(1)
+    except YAMLError as error:
+        sys.stderr.write(f"\nstopped: {FILE} is not YAML: {error}\n")
+        sys.exit(1)
     except ValidationError as error:
-        problems = [
-            f"  {'.'.join(map(str, p['loc']))}: {p['msg']}"
-            + ("" if p["type"] == "missing" else f" (found: {p['input']!r})")
-            for p in error.errors()
-        ]
+        problems = [f"  {problem(one)}" for one in error.errors()]
         sys.stderr.write("\n".join([f"\nstopped: {FILE} does not fit:", *problems]) + "\n")
         sys.exit(1)
+
+
+def problem(error: ErrorDetails) -> str:
+    """Say where in params.yaml what does not fit, and what is there; of a missing key nothing."""
+    where = ".".join(map(str, error["loc"])) or "the whole file"
+    found = "" if error["type"] == "missing" else f" (found: {error['input']!r})"
+    return f"{where}: {error['msg']}{found}"

@@ -1,0 +1,205 @@
+"""params.yaml: an unknown, missing or mistyped key stops the stage and is named."""
+
+import copy
+import importlib
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from stub_flow import ROOT
+
+from pipeline import command
+from pipeline.data import lists
+from pipeline.params import Params, Section
+from pipeline.training import runs
+
+FILES = [ROOT / "params.yaml", *sorted((ROOT / "presets").glob("*.yaml"))]
+SHIPPED = YAML(typ="safe").load(ROOT / "params.yaml")
+
+
+def readers():
+    """What each stage reads, by the stage; run stages read by their tower."""
+    found = {"lists": lists.Lists}
+    for path in sorted((ROOT / "stages").glob("[a-z]*.py")):
+        module = importlib.import_module(f"stages.{path.stem}")
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, Params) and value is not Params:
+                found[path.stem] = value
+    return found | {f"run of {tower}": settings for tower, settings in runs.SETTINGS.items()}
+
+
+READERS = readers()
+
+
+def models(annotation):
+    """The sections that an annotation holds, within dict, list or union."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [one for inner in typing.get_args(annotation) for one in models(inner)]
+
+
+def places(model, at=()):
+    """Every section below a model: where it stands, and its class; alternatives left out."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield (*at, name), field.annotation
+            yield from places(field.annotation, (*at, name))
+
+
+SECTIONS = [(reader, at, model) for reader in READERS for at, model in places(READERS[reader])]
+IDS = [f"{reader}-{'.'.join(at)}" for reader, at, _ in SECTIONS]
+
+
+def below(content, at):
+    for name in at:
+        content = content[name]
+    return content
+
+
+def stops_at(reader, at, key, change):
+    """Whether a change at a place is refused, in words that begin with place and key."""
+    content = copy.deepcopy(SHIPPED)
+    change(below(content, at))
+    with pytest.raises(ValidationError) as caught:
+        READERS[reader].model_validate(content)
+    return any(error["loc"][: len(at) + 1] == (*at, key) for error in caught.value.errors())
+
+
+@pytest.mark.parametrize(("reader", "at", "model"), SECTIONS, ids=IDS)
+def test_an_unknown_key_stops(reader, at, model):
+    assert "tpyo" not in model.model_fields
+    assert stops_at(reader, at, "tpyo", lambda section: section.update(tpyo=1))
+
+
+@pytest.mark.parametrize(("reader", "at", "model"), SECTIONS, ids=IDS)
+def test_a_missing_key_stops_as_there_are_no_defaults(reader, at, model):
+    for key in model.model_fields:
+        assert stops_at(reader, at, key, lambda section, key=key: section.pop(key))
+
+
+@pytest.mark.parametrize(("reader", "at", "model"), SECTIONS, ids=IDS)
+def test_a_mistyped_value_stops(reader, at, model):
+    for key in model.model_fields:
+        value = below(SHIPPED, at)[key]
+        for wrong in (str(value) if isinstance(value, int | float) else 7, None, {"a": 1}):
+            change = {key: wrong}
+            assert stops_at(reader, at, key, lambda section, change=change: section.update(change))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_missing_section_or_list_stops(reader):
+    for name in READERS[reader].model_fields:
+        assert stops_at(reader, (), name, lambda content, name=name: content.pop(name))
+        assert stops_at(
+            reader, (), name, lambda content, name=name: content.update({name: "a word"})
+        )
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Write a params.yaml, run a stage that reads it, and give the message it stops with."""
+
+    def stop(reader, text, capsys):
+        (tmp_path / "params.yaml").write_text(text)
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["stage"])
+
+        def main() -> None:
+            """Read."""
+            READERS[reader].load()
+
+        with pytest.raises(SystemExit) as caught:
+            command.run(main)
+        assert caught.value.code == 1
+        return capsys.readouterr().err
+
+    return stop
+
+
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("reader", "old", "new", "problems"),
+    [
+        (
+            "evaluate",
+            "cutoffs: [10, 20]",
+            "cutofs: [10, 20]",
+            ["evaluate.cutoffs: Field required", "evaluate.cutofs: Extra inputs", "[10, 20]"],
+        ),
+        (
+            "prepare",
+            "max_unknown: 0.0",
+            'max_unknown: "0.0"',
+            ["prepare.max_unknown: Input should be a valid number (found: '0.0')"],
+        ),
+        (
+            "run of end2end",
+            "trainable: {layers: 1}",
+            "trainable: {layers: most}",
+            ["end2end.trainable.layers", "(found: 'most')"],
+        ),
+        ("run of id", "seeds: [0]", "seeds: []", ["seeds: List should have at least 1 item"]),
+        ("lists", "contents: [both]", "contents: [sound]", ["contents.0: ", "(found: 'sound')"]),
+        ("lists", "targets: [near, far, cold]", "", ["targets: Field required"]),
+        ("run of id", "mask: window", "mask: windo", ["protocol.mask: ", "(found: 'windo')"]),
+    ],
+)
+def test_the_message_names_file_key_and_value(written, capsys, reader, old, new, problems):
+    assert old in TEXT, "the shipped params.yaml says it otherwise now"
+    message = written(reader, TEXT.replace(old, new), capsys)
+    assert message.startswith("\nstopped: params.yaml does not fit:\n")
+    for problem in problems:
+        assert problem in message
+    assert len(message) < 1000, "not the whole file again"
+
+
+def test_a_file_that_is_no_yaml_stops_with_its_line(written, capsys):
+    message = written("lists", "demo: []\ntargets: [near\nusers: [sasrec]\n", capsys)
+    assert "params.yaml" in message and "line 3" in message
+
+
+@pytest.mark.parametrize("text", ["", "[near, far]\n", "a word\n"], ids=["empty", "list", "word"])
+def test_a_file_without_sections_stops(written, capsys, text):
+    assert "stopped: params.yaml" in written("lists", text, capsys)
+
+
+def test_a_number_with_an_exponent_is_a_number(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(
+        TEXT.replace("  learning_rate: 1e-3\n  weight_decay: 0.01", "  learning_rate: 1e-3\n"
+                     "  weight_decay: 5E-02")
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    training = runs.SETTINGS["id"].load().training
+    assert (training.learning_rate, training.weight_decay) == (0.001, 0.05)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_every_shipped_file_serves_every_stage_and_its_lists_agree(file, tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text(file.read_text())
+    monkeypatch.chdir(tmp_path)
+    agreed = lists.Lists.load()
+    lists.check(agreed)
+    for name, reader in READERS.items():
+        if agreed.demo or not name.startswith("demo"):
+            reader.load()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+def test_every_shipped_file_has_a_home_for_its_sections(file):
+    read = {field for reader in READERS.values() for field in reader.model_fields}
+    assert set(YAML(typ="safe").load(file)) <= read
+
+
+def test_sections_cannot_be_changed_after_reading(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = runs.SETTINGS["end2end"].load()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.training.epochs = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.seeds = [1]
+    assert Path("params.yaml").exists()
