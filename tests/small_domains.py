@@ -79,6 +79,7 @@ def settings(kind=EndToEndRun, **changes):
             "warmup_steps": 2,
             "epochs": 2,
             "patience": 2,
+            "patience_steps": 0,
             "decays": 1,
             "validate_every": 1,
         },

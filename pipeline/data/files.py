@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and the stop that tells a user what to mend."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -42,8 +43,14 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  # whatever JSON can hold
 
 @contextlib.contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """Give a folder to write in that takes the place of `out` at success and vanishes otherwise."""
+    """Give a folder to write in that takes the place of `out` at success and vanishes otherwise.
+
+    Where a process was killed, its folder vanishes when the next one comes.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+        if not _is_alive(int(left.name.split(".")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
@@ -53,6 +60,17 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         part.replace(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Tell whether a process of this number runs."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def sha256(path: Path) -> str:

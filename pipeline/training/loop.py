@@ -38,6 +38,7 @@ class Plan(NamedTuple):
     decays: int
     validate_every: int
     select: str  # hr@10 or ndcg@10
+    patience_steps: int = 0  # and so many steps: a small domain's epoch has few
 
 
 class Row(NamedTuple):
@@ -192,7 +193,7 @@ class Phase:
             self.best = self.learned()
         else:
             state.since += plan.validate_every
-        if state.since >= plan.patience:
+        if state.since >= plan.patience and state.since * steps >= plan.patience_steps:
             if state.drops < plan.decays:
                 self.restore_best()
                 state.drops, state.since, state.warm = state.drops + 1, 0, 0
@@ -245,7 +246,7 @@ def fit(
         Stop: the loss is not finite.
     """
     feed = batches.Batches(split.train, split.candidates, plan.batch_users, plan.loss, seed)
-    progress = Progress(plan.phase)
+    progress = Progress(plan.phase, plan.batch_users)
     phase = Phase(model, plan, keeper)
     if not phase.resume():
         torch.manual_seed(seed)
@@ -258,11 +259,9 @@ def fit(
     while not phase.state.finished:
         run_epoch(phase, split, feed, progress, validate_batch)
     phase.restore_best()
-    state = phase.state
-    rate = state.trained_users / max(state.trained_seconds, 1e-9)
-    return Fitted(
-        state.curve[state.best], state.curve, state.epoch, state.capped, state.seconds, rate
-    )
+    end = phase.state
+    rate = end.trained_users / max(end.trained_seconds, 1e-9)
+    return Fitted(end.curve[end.best], end.curve, end.epoch, end.capped, end.seconds, rate)
 
 
 def run_epoch(
@@ -277,15 +276,8 @@ def run_epoch(
         state.loss += phase.step(batch)
         state.step += 1
         state.trained_users += len(batch.lengths)
-        seconds = time.monotonic() - began
-        done = state.step - first
-        progress.step(
-            state.epoch + 1,
-            state.step / feed.steps,
-            state.loss / state.step,
-            done * plan.batch_users / seconds,
-            seconds / done * (feed.steps - state.step),
-        )
+        pace = (state.step - first) / (time.monotonic() - began)
+        progress.step(state.epoch + 1, state.step, feed.steps, state.loss / state.step, pace)
         if phase.keeper.due() and state.step < feed.steps:
             state.seconds += time.monotonic() - began
             state.trained_seconds += time.monotonic() - began

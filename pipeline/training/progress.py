@@ -9,18 +9,18 @@ SECONDS = 10.0  # between two lines inside an epoch
 class Progress:
     """Says what an epoch does, at most one line in some seconds."""
 
-    def __init__(self, name: str) -> None:
-        """Speak under this name."""
-        self.name = name
+    def __init__(self, name: str, batch_users: int) -> None:
+        """Speak under this name of steps of so many users."""
+        self.name, self.batch_users = name, batch_users
         self.said = time.monotonic()
 
-    def step(self, epoch: int, share: float, loss: float, rate: float, eta: float) -> None:
-        """Report inside an epoch: share done, mean loss, users/s, seconds to its end."""
+    def step(self, epoch: int, step: int, steps: int, loss: float, pace: float) -> None:
+        """Report inside an epoch: steps done of all, mean loss, steps a second."""
         if time.monotonic() - self.said >= SECONDS:
-            text = (
-                f"epoch {epoch} {share:4.0%}, loss {loss:.4f}, {rate:,.0f} users/s, ETA {eta:.0f} s"
+            self.say(
+                f"epoch {epoch}, step {step} of {steps}, loss {loss:.4f}, "
+                f"{pace * self.batch_users:,.0f} users/s, ETA {(steps - step) / pace:,.0f} s"
             )
-            self.say(text)
 
     def say(self, text: str) -> None:
         """Write a line."""

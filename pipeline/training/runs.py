@@ -174,6 +174,7 @@ class Work:
             decays=t.decays,
             validate_every=own.validate_every,
             select=self.settings.protocol.select,
+            patience_steps=0 if joint else t.patience_steps,
         )
 
     def train(self, point: grid.Point, seed: int, folder: Path) -> Trained:

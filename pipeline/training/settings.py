@@ -21,6 +21,7 @@ class Training(Section):
     warmup_steps: int
     epochs: int  # the cap; a run that it stops is marked
     patience: int  # epochs without a better validation before the drop, and before the end
+    patience_steps: int  # and at least so many steps, since a small domain's epoch has few
     decays: int  # times that the learning rate drops to a fifth, back at the best weights
     validate_every: int  # epochs
 
