@@ -1,0 +1,191 @@
+"""`stages.repro` goes on after a `kill -9`: the stale lock goes, the orphan is waited for."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from stages import repro
+
+REPRO = ["python3", "-m", "stages.repro", "--scratch", "artifacts/scratch"]
+
+
+def process():
+    """A process that lives until it is told to end."""
+    return subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+
+
+@pytest.fixture
+def dead():
+    """The id of a process that is no more."""
+    ended = process()
+    ended.communicate()
+    return ended.pid
+
+
+@pytest.fixture
+def alive():
+    living = process()
+    yield living.pid
+    living.communicate()
+
+
+@pytest.fixture
+def lock(tmp_path):
+    return tmp_path / "rwlock"
+
+
+def held(read=(), write=()):
+    """DVC's lock file, as DVC 3 writes it."""
+    reads = {f"/data/{pid}": [{"pid": pid, "cmd": "dvc repro"}] for pid in read}
+    writes = {f"/out/{pid}": {"pid": pid, "cmd": "dvc repro"} for pid in write}
+    return json.dumps({"read": reads, "write": writes})
+
+
+def test_a_lock_of_dead_processes_is_removed(lock, dead, capsys):
+    lock.write_text(held(read=[dead], write=[dead]))
+    assert repro.unlock(lock)
+    assert not lock.exists()
+    assert "left by a killed process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["read", "write"])
+def test_a_lock_of_a_living_process_stays_and_is_named(lock, dead, alive, capsys, how):
+    text = held(**{"read": [dead], "write": [dead], how: [dead, alive]})
+    lock.write_text(text)
+    assert not repro.unlock(lock)
+    assert lock.read_text() == text
+    assert f"process [{alive}] holds" in capsys.readouterr().err
+
+
+def test_a_process_of_somebody_else_is_alive(monkeypatch):
+    def refuse(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert repro.is_alive(1)
+
+
+def test_no_lock_is_nothing_to_do(lock, capsys):
+    assert not repro.unlock(lock)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        '{"read": {"/a": [{"pid": 1',
+        "[]",
+        "null",
+        '{"write": {"/a": 3}}',
+        '{"write": {"/a": {}}}',
+        '{"write": {"/a": {"pid": "x"}}}',
+        '{"read": 5}',
+        "\x00\x00",
+    ],
+)
+def test_a_lock_cut_off_while_it_was_written_is_removed(lock, text):
+    lock.write_text(text)
+    assert repro.unlock(lock)
+    assert not lock.exists()
+
+
+def test_a_lock_of_undecodable_bytes_is_removed(lock):
+    lock.write_bytes(b"\xff\xfe{")
+    assert repro.unlock(lock)
+
+
+def test_a_lock_that_nobody_holds_is_removed(lock):
+    lock.write_text("{}")
+    assert repro.unlock(lock)
+
+
+def wait_for(condition, what):
+    for _ in range(3000):
+        if found := condition():
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"in a minute no {what}")
+
+
+def running(pid):
+    """Whether a process runs still; a zombie does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123  # it may vanish at any moment
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def children(pid):
+    """The processes that a process has started, and those that they have."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
+    parents = [tuple(map(int, line.split())) for line in listed.splitlines()]
+    found, todo = [], [pid]
+    while todo:
+        parent = todo.pop()
+        started = [child for child, above in parents if above == parent]
+        found += started
+        todo += started
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc")
+def test_a_killed_repro_is_taken_up_and_its_orphan_waited_for(small_flow, tmp_path):
+    signals = tmp_path / "signals"
+    signals.mkdir()
+    small_flow.edit(training={"loss": "another"})  # so that baseline runs again
+    slow = {"STUB_SLOW": "baseline", "STUB_SIGNALS": str(signals)}
+    command = [*REPRO, "baseline@near-sasrec"]
+
+    def began():
+        return [int(path.stem) for path in signals.glob("*.began")]
+
+    with (tmp_path / "first").open("w") as output:
+        first = small_flow.start(*command, env=slow, stdout=output, stderr=output)
+        (orphan,) = wait_for(began, "stage that began")
+        (dvc,) = [p for p in children(first.pid) if orphan in children(p)][:1]
+        os.kill(dvc, signal.SIGKILL)
+        assert first.wait(timeout=60) != 0, "what was killed has not succeeded"
+    assert running(orphan)
+    lock = small_flow.folder / ".dvc/tmp/rwlock"
+    assert str(dvc) in lock.read_text()
+
+    with (tmp_path / "second").open("w+") as output:
+        second = small_flow.start(*command, env=slow, stdout=output, stderr=output)
+        said = (tmp_path / "second").read_text
+        wait_for(lambda: "waiting for process" in said(), "second stage that waits")
+        assert f"waiting for process {orphan}, which does this work" in said()
+        assert "removed .dvc/tmp/rwlock, left by a killed process" in said()
+        assert second.poll() is None and running(orphan)
+        (signals / "go").touch()
+        assert second.wait(timeout=60) == 0, said()
+    assert began() == [orphan], "the work was done once"
+    assert not running(orphan)
+    assert (small_flow.folder / "artifacts/runs/near-id-sasrec/id/made.txt").exists()
+    assert not {stage for stage in small_flow.status() if stage.startswith("baseline")}
+
+
+def test_repro_runs_the_stages_it_is_given_and_passes_a_failure_on(small_flow):
+    (small_flow.folder / "requirements.txt").write_text("torch\n")
+    done = small_flow.run(*REPRO, "encoder@text")
+    assert done.returncode == 0, done.stderr
+    assert "Running stage 'encoder@text'" in done.stdout
+    assert "baseline" not in done.stdout
+    assert small_flow.run(*REPRO, "no-such-stage").returncode != 0
+
+
+def test_lists_that_do_not_agree_stop_before_dvc_begins(small_flow):
+    small_flow.edit(targets=["nowhere"])
+    done = small_flow.run(*REPRO)
+    assert done.returncode == 1
+    assert done.stderr.startswith("\nstopped: params.yaml: 'nowhere' in sources or targets")
+    assert done.stdout == ""
