@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.content import embed, encoders
-from pipeline.training import runs, trials
+from pipeline.training import loop, runs, trials
 from tests import small_domains
 from tests.content.conftest import WORDS
 from tests.small_content import *  # noqa: F403  # fixtures
@@ -83,13 +83,28 @@ def run_in(folder, made):
     return folder / "out"
 
 
+def counted_steps(monkeypatch):
+    """Note the phase of every step from now on."""
+    steps = []
+    real = loop.Phase.step
+    monkeypatch.setattr(
+        loop.Phase,
+        "step",
+        lambda phase, batch: steps.append(phase.plan.phase) or real(phase, batch),
+    )
+    return steps
+
+
 @pytest.fixture(scope="session")
 def pretrained(source, target, public, tmp_path_factory):
     """By tower: the source's model, and the target's embeddings by its encoders."""
     made = {}
     for tower in ("frozen", "end2end"):
         folder = tmp_path_factory.mktemp(tower)
-        changes = dict(end2end__encoder_learning_rate=3e-2) if tower == "end2end" else {}
+        own = small_domains.settings().end2end.model_dump()
+        # So much that the best epoch is one in which the encoders have learned.
+        own |= {"probe": False, "learning_rate": 1e-2, "epochs": 6, "patience": 6}
+        changes = {"protocol__select": "ndcg@10"} | ({"end2end": own} if tower == "end2end" else {})
         out = run_in(folder, work(tower, source, public, seeds=[7], **changes))
         embedded = target.embedded
         if tower == "end2end":

@@ -10,7 +10,7 @@ from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided
 
 N_ITEMS = 30
 STEPS = 3  # an epoch
-DROPS = PLAN._replace(batch_users=16, epochs=6, patience=2, decays=1, learning_rate=0.05)
+DROPS = PLAN._replace(batch_users=16, epochs=15, patience=2, decays=1, learning_rate=0.05)
 
 
 class KilledError(Exception):
@@ -52,7 +52,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("every", [0.0, 1e9], ids=["each-step", "each-epoch"])
-@pytest.mark.parametrize("steps", [0, 1, 3, 4, 8, 9, 11, 14])
+@pytest.mark.parametrize("steps", [0, 1, 3, 4, 8, 9, 11])
 def test_killed_anywhere_it_ends_with_the_same_bytes(
     uninterrupted, steps, every, monkeypatch, tmp_path
 ):

@@ -1,0 +1,66 @@
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.data import files
+
+
+def leftover(folder, process):
+    """What a process that is killed in the middle leaves beside `out`."""
+    part = folder / f".out.{process}.part"
+    part.mkdir()
+    (part / "half.npy").write_bytes(b"half")
+    return part
+
+
+def test_a_folder_takes_the_place_of_the_former_one_whole(tmp_path):
+    out = tmp_path / "deep" / "out"
+    for text in ("one", "two"):
+        with files.atomic_folder(out) as part:
+            (part / text).write_text(text)
+            assert part != out
+    assert [path.name for path in out.iterdir()] == ["two"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_folder_that_fails_leaves_the_former_one(tmp_path):
+    out = tmp_path / "out"
+    with files.atomic_folder(out) as part:
+        (part / "good").touch()
+    with pytest.raises(ZeroDivisionError), files.atomic_folder(out) as part:
+        (part / "bad").touch()
+        1 / 0  # noqa: B018
+    assert [path.name for path in out.iterdir()] == ["good"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    living = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    left, kept = leftover(tmp_path, dead.pid), leftover(tmp_path, living.pid)
+    with files.atomic_folder(tmp_path / "out"):
+        assert not left.exists()
+    assert kept.exists()
+    living.communicate(b"\n")
+
+
+def test_json_has_sorted_keys_and_no_nan(tmp_path):
+    files.write_json(tmp_path / "a.json", {"b": 1, "a": "é"})
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": "é",\n  "b": 1\n}\n'
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"b": float("nan")})
+    assert files.read_json(tmp_path / "a.json") == {"b": 1, "a": "é"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folders_hash_depends_on_names_and_bytes_alone(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, names in [(one, "ab"), (other, "ba")]:
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+    assert files.sha256(one) == files.sha256(other)
+    (other / "b").rename(other / "c")
+    assert files.sha256(one) != files.sha256(other)

@@ -1,0 +1,317 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.content import encoders, store
+from pipeline.data import files
+from pipeline.models import items
+from pipeline.training import loop, runs
+from pipeline.training.checkpoint import Keeper
+from tests.small_domains import settings
+from tests.training.conftest import counted_steps, run_in, work
+
+RATE = 1e-2
+POINT = runs.grid.Point(RATE, 0.01, 1e-3)
+TRANSFERS = {
+    "frozen_transfer": "frozen",
+    "tuned_transfer": "end2end",
+    "end2end_transfer": "end2end",
+    "frozen_zeroshot": "frozen",
+    "tuned_zeroshot": "end2end",
+}
+
+
+@pytest.fixture
+def transfer(target, public, pretrained):
+    """Build a run that starts from the source's model, as the stage does."""
+
+    def build(run, **changes):
+        folder, embedded = pretrained[TRANSFERS[run]]
+        return work(run, target, public, pretrained=folder, embedded=embedded, **changes)
+
+    return build
+
+
+def vectors_of(made, model):
+    return model.item_vectors(np.arange(25) > 0, 16)
+
+
+@pytest.mark.parametrize("run", TRANSFERS)
+def test_a_transfer_starts_with_the_sources_head_and_user_encoder(run, transfer, pretrained):
+    made = transfer(run)
+    model = made.start(0)
+    saved = load_file(pretrained[TRANSFERS[run]][0] / "model.safetensors")
+    own = dict(model.named_parameters())
+    assert {"users.positions.weight", "tower.head.heads.text.missing"} <= set(own)
+    assert all(torch.equal(saved[name], value) for name, value in own.items())
+
+
+@pytest.mark.parametrize("run", TRANSFERS)
+def test_standardisation_is_of_the_targets_own_starting_embeddings(run, transfer, pretrained):
+    folder, embedded = pretrained[TRANSFERS[run]]
+    model = transfer(run).start(0)
+    saved = load_file(folder / "model.safetensors")
+    for modality in ("text", "image"):
+        measured = json.loads((embedded / modality / "passport.json").read_text())["statistics"]
+        head = model.tower.head.heads[modality]
+        torch.testing.assert_close(head.mean, torch.tensor(measured["mean"]))
+        torch.testing.assert_close(head.scale, torch.tensor(measured["sd"]))
+        assert not torch.equal(head.mean, saved[f"tower.head.heads.{modality}.mean"])
+
+
+def test_end_to_end_transfer_goes_on_with_the_tuned_encoders(transfer, pretrained, public):
+    made = transfer("end2end_transfer")
+    model = made.start(0)
+    before = vectors_of(made, model)
+    model = made.join(model)
+    for modality, encoder in model.tower.encoders.items():
+        tuned = encoders.load(pretrained["end2end"][0] / "encoder" / modality)
+        assert encoders.weights(encoder) == encoders.weights(tuned)
+        assert encoders.weights(encoder) != encoders.weights(encoders.load(public / modality))
+    # The tuned embeddings are this encoder's: joining changes no item's vector.
+    np.testing.assert_allclose(vectors_of(made, model), before, atol=2e-5)
+
+
+def test_tuned_embeddings_are_not_the_public_ones(pretrained, target):
+    tuned, public = store.load(pretrained["end2end"][1]), store.load(target.embedded)
+    for modality in ("text", "image"):
+        assert np.abs(tuned[modality].vectors - public[modality].vectors).max() > 1e-3
+
+
+@pytest.mark.parametrize("run", ["frozen_transfer", "tuned_transfer", "end2end_transfer"])
+def test_a_transfer_has_a_fresh_optimizer_at_the_beginning_of_its_warm_up(
+    run, transfer, pretrained, monkeypatch, tmp_path
+):
+    first = []
+    real = loop.Phase.step
+
+    def watched(phase, batch):
+        fresh = len(phase.optimizer.state) == 0
+        loss = real(phase, batch)
+        if phase.state.epoch == 0 and phase.state.step == 0:
+            rate = phase.optimizer.param_groups[0]["lr"]
+            first.append((phase.plan.phase, fresh, rate / phase.plan.learning_rate))
+        return loss
+
+    monkeypatch.setattr(loop.Phase, "step", watched)
+    transfer(run, training__warmup_steps=4, end2end__warmup_steps=4).train(
+        POINT, 0, tmp_path / "own"
+    )
+    phases = ["probe", "joint"] if run == "end2end_transfer" else ["probe"]
+    assert first == [(phase, True, 0.25) for phase in phases]
+    kept = {path.name for path in pretrained[TRANSFERS[run]][0].rglob("*")}
+    assert not any("state" in name or "optim" in name for name in kept)
+
+
+@pytest.mark.parametrize("run", ["frozen_zeroshot", "tuned_zeroshot"])
+def test_zero_shot_trains_nothing(run, transfer, pretrained, monkeypatch, tmp_path):
+    monkeypatch.setattr(loop.Phase, "step", None)
+    made = transfer(run, seeds=[3, 4])
+    out = run_in(tmp_path, made)
+    saved = load_file(pretrained[TRANSFERS[run]][0] / "model.safetensors")
+    ours = load_file(out / "model.safetensors")
+    assert set(ours) == set(saved)
+    for name, value in saved.items():
+        assert torch.equal(ours[name], value) != (".mean" in name or ".scale" in name), name
+    cost = files.read_json(tmp_path / "cost.json")
+    assert (cost["trained_parameters"], cost["trials"], cost["epochs"]) == (0, 0, 0)
+    described = files.read_json(out / "run.json")
+    assert (described["best_epoch"], described["epochs"], described["capped"]) == (0, 0, False)
+    hr, ndcg = loop.validate(made.start(0), made.split, 16)
+    assert described["valid"] == {"hr@10": hr, "ndcg@10": ndcg}
+
+
+@pytest.mark.parametrize("content", ["text", "image", "both"])
+def test_the_encoder_joins_without_changing_a_vector(content, target, public):
+    made = work("end2end", target, public, content)
+    model = made.start(0)
+    before = vectors_of(made, model)
+    joined = made.join(model)
+    assert sorted(joined.tower.modalities) == sorted(made.embedded)
+    np.testing.assert_allclose(vectors_of(made, joined), before, atol=2e-5)
+    assert joined.users is model.users
+    assert joined.tower.head is model.tower.head
+
+
+def test_the_probe_of_an_end_to_end_run_is_the_frozen_run(target, public, tmp_path):
+    frozen = work("frozen", target, public).train(POINT, 0, tmp_path / "one" / "own")
+    end2end = work("end2end", target, public).train(POINT, 0, tmp_path / "other" / "own")
+    ours, theirs = (next(iter(one.phases.values())) for one in (frozen, end2end))
+    assert ours.curve == theirs.curve
+    joint = end2end.last
+    assert (joint.curve[0].epoch, joint.curve[0].phase) == (0, "joint")
+    # Its start is the probe's best epoch.
+    assert (joint.curve[0].hr, joint.curve[0].ndcg) == (ours.best.hr, ours.best.ndcg)
+    assert list(end2end.phases) == ["probe-0-0.01-0.01", "joint-0-0.01-0.001"]
+
+
+def test_a_frozen_and_an_end_to_end_run_train_their_common_probe_once(
+    target, public, monkeypatch, tmp_path
+):
+    apart = work("end2end", target, public).train(POINT, 0, tmp_path / "apart" / "own")
+    frozen = work("frozen", target, public).train(POINT, 0, tmp_path / "frozen")
+    steps = counted_steps(monkeypatch)
+    end2end = work("end2end", target, public).train(POINT, 0, tmp_path / "end2end")
+    assert set(steps) == {"joint"}
+    assert next(iter(end2end.phases.values())) == frozen.last
+    ours, theirs = end2end.model.state_dict(), apart.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": {"width": 4}},
+        {"tower__fusion": "concat"},
+        {"training__batch_users": 8},
+        {"protocol__mask": "none"},
+    ],
+)
+def test_runs_that_differ_share_no_probe(changes, target, public, tmp_path):
+    one, same = (work(run, target, public) for run in ("frozen", "end2end"))
+    assert one.probes(tmp_path) == same.probes(tmp_path)
+    for other in (
+        work("frozen", target, public, **changes),
+        work("frozen", target, public, "text"),
+        work("frozen_paper", target, public),
+    ):
+        assert one.probes(tmp_path) != other.probes(tmp_path)
+
+
+def test_runs_from_other_starts_share_no_probe(transfer, target, public, tmp_path):
+    frozen, tuned, joint = (
+        transfer(run).probes(tmp_path)
+        for run in ("frozen_transfer", "tuned_transfer", "end2end_transfer")
+    )
+    assert tuned == joint
+    assert len({frozen, tuned, work("frozen", target, public).probes(tmp_path)}) == 3
+
+
+def test_without_probe_the_encoder_trains_from_the_start_at_the_points_rate(
+    target, public, tmp_path
+):
+    made = work(
+        "end2end",
+        target,
+        public,
+        end2end__probe=False,
+        end2end__learning_rate=0.005,
+        search={"learning_rate": [], "weight_decay": [], "encoder_learning_rate": []},
+    )
+    assert made.points() == [runs.grid.Point(0.005, 0.01, 1e-3)]
+    trained = made.train(POINT, 0, tmp_path / "own")
+    assert [phase.curve[0].phase for phase in trained.phases.values()] == ["joint"]
+    assert trained.last.curve[0].learning_rate == RATE
+
+
+def test_each_phase_has_its_own_plan(target, public):
+    made = work("end2end", target, public)
+    point = runs.grid.Point(0.5, 0.25, 0.125)
+    probe, joint = made.plan(point, joint=False), made.plan(point, joint=True)
+    t, e = made.settings.training, made.settings.end2end
+    assert (probe.phase, joint.phase) == ("probe", "joint")
+    assert (probe.learning_rate, joint.learning_rate) == (0.5, e.learning_rate)
+    assert joint.encoder_learning_rate == 0.125
+    assert (probe.epochs, joint.epochs) == (t.epochs, e.epochs)
+    assert (probe.decays, joint.decays) == (t.decays, t.decays)
+    assert probe == work("frozen", target, public).plan(point, joint=False)._replace(
+        encoder_learning_rate=0.125
+    )
+
+
+@pytest.mark.parametrize(("layers", "blocks"), [(0, set()), (1, {"2"}), (2, {"1", "2"})])
+def test_only_the_trainable_blocks_are_given_to_the_optimizer(
+    layers, blocks, target, public, tmp_path
+):
+    made = work("end2end", target, public, "text", end2end__trainable={"layers": layers})
+    model = made.join(made.start(0))
+    phase = loop.Phase(model, made.plan(POINT, joint=True), Keeper(tmp_path, 60))
+    held = {id(p) for group in phase.optimizer.param_groups for p in group["params"]}
+    names = {n for n, p in model.named_parameters() if id(p) in held and "encoders" in n}
+    assert {n.split("encoder.layer.")[1][0] for n in names} == blocks
+    assert len(phase.optimizer.param_groups) == (2 if blocks else 1)
+    if blocks:
+        assert phase.optimizer.param_groups[1]["weight_decay"] == 0.0
+        assert phase.optimizer.param_groups[1]["peak"] == POINT.encoder_learning_rate
+    rest = [n for n, _ in model.named_parameters() if "encoders" not in n]
+    assert len(phase.optimizer.param_groups[0]["params"]) == len(rest)
+
+
+def test_a_frozen_run_leaves_encoders_and_embeddings_as_they_are(target, public, tmp_path):
+    before = files.sha256(public), files.sha256(target.embedded), files.sha256(target.prepared)
+    out = run_in(tmp_path, work("frozen", target, public))
+    assert (files.sha256(public), files.sha256(target.embedded)) == before[:2]
+    assert files.sha256(target.prepared) == before[2]
+    assert not (out / "encoder").exists()
+
+
+def test_an_end_to_end_run_leaves_the_public_encoders_as_they_are(
+    target, public, pretrained, tmp_path
+):
+    before = files.sha256(public)
+    tuned = files.sha256(pretrained["end2end"][0])
+    run_in(tmp_path / "a", work("end2end", target, public))
+    folder, embedded = pretrained["end2end"]
+    made = work("end2end_transfer", target, public, pretrained=folder, embedded=embedded)
+    run_in(tmp_path / "b", made)
+    assert files.sha256(public) == before
+    assert files.sha256(folder) == tuned
+
+
+def test_what_an_end_to_end_source_model_learned_is_in_its_encoders(pretrained, public):
+    for modality, block in [("text", "encoder.layer."), ("image", "resblocks.")]:
+        tuned = encoders.load(pretrained["end2end"][0] / "encoder" / modality).state_dict()
+        start = encoders.load(public / modality).state_dict()
+        changed = {name for name in start if not torch.equal(start[name], tuned[name])}
+        assert any(f"{block}2." in name for name in changed)
+        assert not any(f"{block}{n}." in name for name in changed for n in (0, 1))
+
+
+def test_the_papers_head_is_a_run_of_its_own(target, public):
+    model = work("frozen_paper", target, public).start(0)
+    head = model.tower.head.heads["text"]
+    assert len([one for one in head.layers if isinstance(one, torch.nn.Linear)]) == 1
+    assert not head.mean.any()
+    assert (head.scale == 1).all()
+
+
+def test_the_id_run_reads_no_content(target, public):
+    made = work("id", target, public)
+    assert isinstance(made.start(0).tower, items.IdTower)
+    assert made.embedded == {}
+    assert made.inputs.decisive() == [target.prepared]
+
+
+def test_the_same_seed_starts_the_same_and_another_one_does_not(target, public):
+    made = work("frozen", target, public)
+    one, again, other = (vectors_of(made, made.start(seed)) for seed in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_full_softmax_with_an_end_to_end_run_stops_before_anything_is_read(public):
+    made = settings(training__loss="full_softmax")
+    nowhere = runs.Inputs(public / "absent")
+    with pytest.raises(files.Stop, match=r"full_softmax needs every item's vector.*in_batch or bc"):
+        runs.Work(runs.Name("end2end", "t", "text", "sasrec"), nowhere, made)
+
+
+@pytest.mark.parametrize("loss", ["bce", "full_softmax"])
+def test_the_other_losses_train_a_frozen_run(loss, target, public, tmp_path):
+    trained = work("frozen", target, public, training__loss=loss).train(POINT, 0, tmp_path / "own")
+    assert trained.last.epochs == 2
+
+
+def test_bce_trains_an_end_to_end_run(target, public, tmp_path):
+    trained = work("end2end", target, public, training__loss="bce").train(
+        POINT, 0, tmp_path / "own"
+    )
+    assert len(trained.phases) == 2
+
+
+def test_an_unknown_run_stops(tmp_path):
+    with pytest.raises(files.Stop, match=r"run 'frozn' is unknown.*'frozen_paper'"):
+        runs.load_settings("frozn")
