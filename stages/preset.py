@@ -15,8 +15,10 @@ import typer
 from ruamel.yaml import YAML
 
 from pipeline import command
+from pipeline.data import files
 from pipeline.data.files import Stop
 
+PRESETS = Path("presets")
 TREES = Path(".worktrees")
 DATA = Path(".data")  # raw data that git ignores; presets name it as if it were here
 
@@ -34,8 +36,15 @@ def resolve(value: Any, root: Path) -> Any:  # noqa: ANN401  # whatever YAML can
 
 
 def git(*words: str) -> str:
-    """Run git and return what it prints."""
-    return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
+    """Run git and return what it prints.
+
+    Raises:
+        Stop: git says no; the message is its own.
+    """
+    done = subprocess.run(["git", *words], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise Stop(f"git {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def work_tree(name: str) -> Path:
@@ -43,15 +52,8 @@ def work_tree(name: str) -> Path:
     tree = TREES / name
     git("worktree", "prune")
     if (tree / ".git").exists():
-        git(
-            "-C",
-            str(tree),
-            "checkout",
-            "--quiet",
-            "--force",
-            "--detach",
-            git("rev-parse", "HEAD").strip(),
-        )
+        head = git("rev-parse", "HEAD")
+        git("-C", str(tree), "checkout", "--quiet", "--force", "--detach", head)
     else:
         git("worktree", "add", "--quiet", "--force", "--detach", str(tree), "HEAD")
     return tree
@@ -66,10 +68,10 @@ def main(
 ) -> None:
     """Run a preset beside the user's own params.yaml and say where its report is."""
     if not preset.is_file():
-        known = ", ".join(sorted(str(p) for p in preset.parent.glob("*.yaml"))) or "none"
+        known = ", ".join(sorted(map(str, PRESETS.glob("*.yaml")))) or "none"
         raise Stop(f"there is no preset {preset}; there are: {known}")
     root = Path.cwd()
-    if git("status", "--porcelain", "--", "pipeline", "stages", "dvc.yaml").strip():
+    if git("status", "--porcelain", "--", "pipeline", "stages", "dvc.yaml"):
         typer.echo("preset: uncommitted changes of the code are not in its work tree", err=True)
     if unpack is not None and not (DATA / preset.stem).is_dir():
         unpack_data(unpack, DATA / preset.stem)
@@ -79,8 +81,9 @@ def main(
     with (tree / "params.yaml").open("w") as file:
         yaml.dump(content, file)
     dvc = [sys.executable, "-m", "dvc"]
-    cache = ["cache", "dir", "--local", str(root / ".dvc/cache")]
-    subprocess.run([*dvc, *cache], cwd=tree, check=True)
+    cache = subprocess.run([*dvc, "cache", "dir"], check=True, capture_output=True, text=True)
+    shared = ["cache", "dir", "--local", cache.stdout.strip()]
+    subprocess.run([*dvc, *shared], cwd=tree, check=True)
     done = subprocess.run(
         [sys.executable, "-m", "stages.repro", "--scratch", str(scratch)], cwd=tree, check=False
     )
@@ -90,14 +93,19 @@ def main(
 
 
 def unpack_data(script: Path, folder: Path) -> None:
-    """Let a script lay data out in a folder, whole or not at all."""
+    """Let a script lay data out in a folder, whole or not at all.
+
+    Raises:
+        Stop: there is no such script, or it failed.
+    """
     if not script.is_file():
         raise Stop(f"the data's script {script} is not there; see README on bringing data")
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    subprocess.run(["bash", os.fspath(script), os.fspath(part)], check=True)
-    part.replace(folder)
+    for part in folder.parent.glob(f".{folder.name}.*.part"):  # of killed ones
+        shutil.rmtree(part, ignore_errors=True)
+    with files.atomic_folder(folder) as part:
+        done = subprocess.run(["bash", os.fspath(script), os.fspath(part)], check=False)
+        if done.returncode:
+            raise Stop(f"{script} failed with status {done.returncode}; {folder} was not made")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,173 @@
+"""A preset runs in a work tree of its own: the user's params, lock and report stay as they are."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import stub_flow
+from ruamel.yaml import YAML
+from stub_flow import ROOT
+
+from pipeline.data import files
+from stages import preset
+
+PRESET = ["python3", "-m", "stages.preset", "--scratch", "artifacts/scratch", "--preset"]
+
+
+def snapshot(flow):
+    """What must stay as it is in the user's checkout."""
+    kept = [flow.folder / "params.yaml", flow.folder / "dvc.lock", flow.folder / "artifacts"]
+    return [files.sha256(path) for path in kept]
+
+
+def write_preset(flow, name="other", **sections):
+    """A preset that is the user's params.yaml with other sections."""
+    params = YAML(typ="safe").load(flow.folder / "params.yaml")
+    file = flow.folder / f"presets/{name}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w") as opened:
+        YAML().dump({**params, **sections}, opened)
+    return f"presets/{name}.yaml"
+
+
+def test_a_preset_leaves_the_users_own_alone_and_shares_the_cache(small_flow):
+    path = write_preset(small_flow, evaluate={"cutoffs": [5]})
+    before = snapshot(small_flow)
+
+    first = small_flow.run(*PRESET, path)
+    assert first.returncode == 0, first.stderr
+    assert stub_flow.ran(first.stdout) == {"evaluate@near-text-sasrec", "report"}, "the rest stands"
+    tree = small_flow.folder / ".worktrees/other"
+    assert "preset: report in .worktrees/other/artifacts/report/report.md" in first.stdout
+    assert (tree / "artifacts/report/report.md").exists()
+    assert YAML(typ="safe").load(tree / "params.yaml")["evaluate"] == {"cutoffs": [5]}
+
+    second = small_flow.run(*PRESET, path)
+    assert second.returncode == 0, second.stderr
+    assert stub_flow.ran(second.stdout) == set()
+    assert (tree / "artifacts/report/report.md").exists()
+
+    assert snapshot(small_flow) == before
+    assert small_flow.git("status", "--porcelain").strip() == "?? presets/"
+    assert small_flow.status() == set()
+
+
+def test_paths_that_leave_the_work_tree_are_those_of_the_checkout(small_flow, tmp_path):
+    (small_flow.folder / ".data/other/near").mkdir(parents=True)
+    (small_flow.folder / ".data/other/near/near_item.csv").write_text("1,2,3")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/model.bin").write_text("weights")
+    near = {"format": "ninerec", "folder": ".data/other/near", "covers": "", "language": "en"}
+    path = write_preset(
+        small_flow,
+        demo=[],
+        domains={"all": {"near": near}, "text": {"near": near}, "image": {}, "both": {}},
+        encoders={"text": "../weights", "image": "timm:resnet18"},
+        origins={"text": "../weights/model.bin"},
+    )
+    done = small_flow.run(*PRESET, path)
+    assert done.returncode == 0, done.stderr
+    params = YAML(typ="safe").load(small_flow.folder / ".worktrees/other/params.yaml")
+    assert params["domains"]["text"]["near"]["folder"] == str(small_flow.folder / near["folder"])
+    assert params["encoders"] == {"text": str(tmp_path / "weights"), "image": "timm:resnet18"}
+    assert params["origins"]["text"] == str(tmp_path / "weights/model.bin")
+    assert "prepare@near" in stub_flow.ran(done.stdout)
+
+
+def test_other_values_stay_as_they_are(tmp_path):
+    value = {"a": ["x", "../y", 3], "b": {"c": ".data/z", "d": "artifacts/..", "e": ".database"}}
+    assert preset.resolve(value, tmp_path / "main") == {
+        "a": ["x", str(tmp_path / "y"), 3],
+        "b": {"c": str(tmp_path / "main/.data/z"), "d": "artifacts/..", "e": ".database"},
+    }
+
+
+def test_a_shared_anchor_is_resolved_once(tmp_path):
+    file = tmp_path / "preset.yaml"
+    file.write_text("all: &all {near: {folder: ../raw}}\ntext: *all\n")
+    resolved = preset.resolve(YAML().load(file), tmp_path / "main")
+    assert resolved["text"]["near"]["folder"] == str(tmp_path / "raw")
+
+
+@pytest.mark.parametrize("name", ["presets/none.yaml", "none", "presets"])
+def test_an_unknown_preset_stops_and_names_those_there_are(small_flow_done, name):
+    done = small_flow_done.run(*PRESET, name)
+    assert done.returncode == 1
+    known = ", ".join(sorted(f"presets/{p.name}" for p in (ROOT / "presets").glob("*.yaml")))
+    if not (small_flow_done.folder / "presets").exists():
+        known = "none"
+    assert f"stopped: there is no preset {name}; there are: {known}" in done.stderr
+    assert not (small_flow_done.folder / ".worktrees").exists()
+
+
+def test_the_known_presets_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    with pytest.raises(files.Stop, match=r"presets/films-fashion\.yaml"):
+        preset.main(tmp_path / "films", tmp_path / "scratch")
+
+
+def test_without_a_commit_git_says_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    (tmp_path / "mine.yaml").write_text("demo: []\n")
+    with pytest.raises(files.Stop, match="not a git repository"):
+        preset.main(tmp_path / "mine.yaml", tmp_path / "scratch")
+
+
+def test_lists_of_a_preset_that_do_not_agree_stop_before_dvc_begins(small_flow):
+    done = small_flow.run(*PRESET, write_preset(small_flow, targets=["nowhere"]))
+    assert done.returncode == 1
+    assert "stopped: params.yaml: 'nowhere' in sources or targets" in done.stderr
+    assert "Running stage" not in done.stdout
+
+
+def test_code_that_is_not_committed_is_warned_of(small_flow):
+    with (small_flow.folder / "pipeline/reporting/plots.py").open("a") as file:
+        file.write("# a comment\n")
+    path = write_preset(small_flow, targets=["nowhere"])  # so that it ends soon
+    warned = small_flow.run(*PRESET, path).stderr
+    assert "uncommitted changes of the code are not in its work tree" in warned
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A folder to unpack to, and a way to write the script that does."""
+    monkeypatch.chdir(tmp_path)
+
+    def script(text):
+        (tmp_path / "unpack.sh").write_text(text)
+        return tmp_path / "unpack.sh"
+
+    return tmp_path / ".data/films", script
+
+
+def test_a_script_lays_the_data_out(data):
+    folder, script = data
+    preset.unpack_data(script('echo whole > "$1/a"\n'), folder)
+    assert (folder / "a").read_text() == "whole\n"
+    assert [path.name for path in folder.parent.iterdir()] == ["films"]
+
+
+def test_a_script_that_fails_leaves_nothing_and_says_so(data):
+    folder, script = data
+    with pytest.raises(files.Stop, match=r"unpack\.sh failed with status 3; .*films was not made"):
+        preset.unpack_data(script('echo half > "$1/a"; exit 3\n'), folder)
+    assert [path.name for path in folder.parent.iterdir()] == []
+
+
+def test_what_a_killed_script_left_is_swept_by_the_next(data):
+    folder, script = data
+    left = folder.parent / ".films.4711.part"
+    left.mkdir(parents=True)
+    (left / "half").touch()
+    preset.unpack_data(script('echo whole > "$1/a"\n'), folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["films"]
+    assert [path.name for path in folder.iterdir()] == ["a"]
+
+
+def test_a_missing_script_stops(data):
+    folder, _ = data
+    with pytest.raises(files.Stop, match=r"the data's script nowhere\.sh is not there"):
+        preset.unpack_data(Path("nowhere.sh"), folder)
+    assert not folder.exists()
