@@ -145,6 +145,7 @@ def test_costs_stand_apart_and_say_what_was_spent(target, public, tmp_path):
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
+import open_clip, sentence_transformers, transformers.models.bert.modeling_bert
 from pipeline.training import checkpoint, loop, outputs, runs, trials
 
 given = json.loads(sys.argv[1])
@@ -184,7 +185,7 @@ def run(moment, count):
 
 
 for kill in given["kills"]:
-    process = os.fork()  # so that the imports are paid once
+    process = os.fork()  # so that the imports, those of encoders too, are paid once
     if not process:
         run(*kill)
     found = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
