@@ -129,7 +129,8 @@ class Batches:
         Returns:
             [B, T] int64 items; PAD where the slot has no next item.
         """
-        rng = np.random.default_rng([self.seed, epoch, step])
+        # From 1: NumPy takes [a, b, 0] for [a, b], which draws the order of users.
+        rng = np.random.default_rng([self.seed, epoch, step + 1])
         drawn = rng.choice(self.catalogue, size=(len(windows), windows.shape[1] - 1))
         while True:
             rejected = (drawn[:, :, None] == windows[:, None, :]).any(2)
