@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import NonNegativeInt, PositiveInt
+
 from pipeline.params import Section
 
 
@@ -9,6 +11,6 @@ class Machine(Section):
     """How the work is done on this machine."""
 
     device: Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
-    threads: int  # of torch and FAISS; 0 = as many as there are cores
-    embed_batch: int  # items a forward pass of `embed` and of validation
-    checkpoint_seconds: int  # at least so long between two checkpoints inside an epoch
+    threads: NonNegativeInt  # of torch and FAISS; 0 = as many as there are cores
+    embed_batch: PositiveInt  # items a forward pass of `embed` and of validation
+    checkpoint_seconds: NonNegativeInt  # at least so long between two checkpoints inside an epoch

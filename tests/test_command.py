@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import typer
+from ruamel.yaml import YAML
 from stub_flow import ROOT
 
 from pipeline import command
@@ -59,10 +60,9 @@ def test_a_defect_of_the_program_is_not_dressed_as_a_stop(tmp_path, monkeypatch)
 
 
 def test_lists_are_checked_before_the_stage_does_anything(called, tmp_path):
-    text = (ROOT / "params.yaml").read_text()
-    assert "targets: [near, far, cold]" in text
-    changed = text.replace("targets: [near, far, cold]", "targets: [elsewhere]")
-    (tmp_path / "params.yaml").write_text(changed)
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump({**params, "targets": ["elsewhere"]}, file)
 
     def main() -> None:
         (tmp_path / "done").touch()

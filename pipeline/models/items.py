@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from pipeline.content import store
@@ -20,7 +21,7 @@ class HeadSettings(Section):
 
     standardise: Literal["dimension", "scale", "none"]  # each dimension's, or one global, scale
     layers: Literal[1, 2]  # 1: Linear, GELU (the paper's); 2: Linear, GELU, Linear
-    expansion: int  # width of the hidden layer over D, where there are two
+    expansion: PositiveInt  # width of the hidden layer over D, where there are two
 
 
 class TowerSettings(Section):
@@ -29,7 +30,9 @@ class TowerSettings(Section):
     head: HeadSettings
     paper_head: HeadSettings  # of the run `frozen_paper`
     fusion: Literal["sum", "concat", "gated"]
-    modality_dropout: float  # share of items that hide one modality, while training with both
+    modality_dropout: float = Field(
+        ge=0, lt=1
+    )  # share of items that hide one modality, while training with both
 
 
 class Content(Protocol):

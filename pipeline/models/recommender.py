@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ USERS_A_PASS = 1024  # users a forward pass of the user encoder outside training
 class ModelSettings(Section):
     """What every run shares."""
 
-    width: int  # D
+    width: PositiveInt  # D
 
 
 class Recommender(nn.Module):

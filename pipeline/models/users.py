@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,12 +20,12 @@ from pipeline.params import Section
 class SasrecSettings(Section):
     """SASRec (Kang and McAuley, 2018) in NineRec's post-norm or in the pre-norm form."""
 
-    blocks: int
-    heads: int
+    blocks: PositiveInt
+    heads: PositiveInt
     norm: Literal["pre", "post"]  # post: LayerNorm on the input and after each sum; pre: before
     activation: Literal["relu", "gelu"]
-    expansion: int  # width of the feed-forward layer over D
-    dropout: float
+    expansion: PositiveInt  # width of the feed-forward layer over D
+    dropout: float = Field(ge=0, lt=1)
 
 
 class UserEncoders(Section):

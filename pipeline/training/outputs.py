@@ -81,18 +81,18 @@ def curve(phases: Iterable[loop.Fitted]) -> pl.DataFrame:
 
 
 def write_search(
-    folder: Path, tried: list[tuple[grid.Point, runs.Trained]], chosen: grid.Point
+    folder: Path, tried: list[tuple[grid.Point, dict[str, loop.Fitted]]], chosen: grid.Point
 ) -> None:
     """Write what the search tried and found on validation."""
     rows = [
         {
             **point._asdict(),
-            "hr@10": trained.last.best.hr,
-            "ndcg@10": trained.last.best.ndcg,
-            "epochs": sum(phase.epochs for phase in trained.phases.values()),
-            "is_capped": any(phase.capped for phase in trained.phases.values()),
+            "hr@10": phases[-1].best.hr,
+            "ndcg@10": phases[-1].best.ndcg,
+            "epochs": sum(phase.epochs for phase in phases),
+            "is_capped": any(phase.capped for phase in phases),
             "is_chosen": point == chosen,
         }
-        for point, trained in tried
+        for point, phases in ((point, [*fitted.values()]) for point, fitted in tried)
     ]
     pl.DataFrame(rows).write_csv(folder / "search.csv")

@@ -78,6 +78,10 @@ class Trained(NamedTuple):
     model: recommender.Recommender
     phases: dict[str, loop.Fitted]  # by the name of their scratch folder, in their order
 
+    def score(self, select: str) -> float:
+        """Give the validation metric that chooses among trials."""
+        return self.last.best.selected(select)
+
     @property
     def last(self) -> loop.Fitted:
         """The phase that ended with this model."""
@@ -174,7 +178,7 @@ class Work:
             decays=t.decays,
             validate_every=own.validate_every,
             select=self.settings.protocol.select,
-            patience_steps=0 if joint else t.patience_steps,
+            patience_steps=t.patience_steps if is_first else 0,
         )
 
     def train(self, point: grid.Point, seed: int, folder: Path) -> Trained:

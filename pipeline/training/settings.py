@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pipeline.data import split
 from pipeline.machine import Machine
@@ -15,15 +15,19 @@ class Training(Section):
     """How every run learns; `end2end` has its own words for what differs when the encoder joins."""
 
     loss: batches.LossName
-    batch_users: int  # B
-    learning_rate: float
-    weight_decay: float
-    warmup_steps: int
-    epochs: int  # the cap; a run that it stops is marked
-    patience: int  # epochs without a better validation before the drop, and before the end
-    patience_steps: int  # and at least so many steps, since a small domain's epoch has few
-    decays: int  # times that the learning rate drops to a fifth, back at the best weights
-    validate_every: int  # epochs
+    batch_users: PositiveInt  # B
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    warmup_steps: NonNegativeInt
+    epochs: PositiveInt  # the cap; a run that it stops is marked
+    patience: PositiveInt  # epochs without a better validation before the drop, and before the end
+    patience_steps: (
+        NonNegativeInt  # and at least so many steps, since a small domain's epoch has few
+    )
+    decays: (
+        NonNegativeInt  # times that the learning rate drops to a fifth, back at the best weights
+    )
+    validate_every: PositiveInt  # epochs
 
 
 class Trainable(Section):
@@ -37,13 +41,13 @@ class EndToEnd(Section):
 
     trainable: Trainable
     probe: bool  # head and user encoder first, on the starting encoder's embeddings
-    learning_rate: float  # of head and user encoder from then on
-    encoder_learning_rate: float
-    encoder_weight_decay: float
-    warmup_steps: int
-    epochs: int
-    patience: int
-    validate_every: int
+    learning_rate: PositiveFloat  # of head and user encoder from then on
+    encoder_learning_rate: NonNegativeFloat
+    encoder_weight_decay: NonNegativeFloat
+    warmup_steps: NonNegativeInt
+    epochs: PositiveInt
+    patience: PositiveInt
+    validate_every: PositiveInt
 
 
 class IdRun(Params):

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.content import device
 from pipeline.data import files, scratch
-from pipeline.training import loop, outputs, runs
+from pipeline.training import grid, loop, outputs, runs
 
 
 def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
@@ -42,15 +42,23 @@ def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
         taken = work.take()
         outputs.write(out, work, taken, seeds[0])
         return measure(work, taken, {}, trials=0)
-    tried = [(point, work.train(point, seeds[0], folder)) for point in work.points()]
-    point, first = max(tried, key=lambda one: one[1].last.best.selected(select))
+    tried: list[tuple[grid.Point, dict[str, loop.Fitted]]] = []
+    best: tuple[grid.Point, runs.Trained] | None = None  # the one model of the search that is kept
+    for point in work.points():
+        trained = work.train(point, seeds[0], folder)
+        tried.append((point, trained.phases))
+        if best is None or trained.score(select) > best[1].score(select):
+            best = point, trained
+    assert best is not None, "a search has at least one point"
+    point, first = best
     outputs.write_search(out, tried, point)
-    phases = {name: phase for _, one in tried for name, phase in one.phases.items()}
+    phases = {name: phase for _, fitted in tried for name, phase in fitted.items()}
+    searched = sum(phase.seconds for phase in phases.values())
     for seed in seeds:
         trained = first if seed == seeds[0] else work.train(point, seed, folder)
         outputs.write(out / str(seed) if len(seeds) > 1 else out, work, trained, seed)
         phases |= trained.phases
-    return measure(work, first, phases, len(tried))
+    return {**measure(work, first, phases, len(tried)), "search_seconds": searched}
 
 
 def measure(

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from pipeline.content import encoders, store
 from pipeline.data import files
 from pipeline.retrieval import metrics, search, vectors
-from pipeline.training import grid, loop, outputs, runs
+from pipeline.training import grid, loop, outputs
 from tests.training.conftest import N_ITEMS, run_in, work
 
 FILES = {
@@ -121,16 +121,13 @@ def test_the_second_phase_goes_on_counting_where_the_first_ended():
 def test_the_search_table_says_what_was_tried_and_taken(tmp_path):
     points = [grid.Point(rate, 0.1, 0.2) for rate in (1.0, 2.0)]
     tried = [
-        (points[0], runs.Trained(None, {"probe-0": fitted([row(1, "probe", 0.3, 0.2)], 0, 5)})),
+        (points[0], {"probe-0": fitted([row(1, "probe", 0.3, 0.2)], 0, 5)}),
         (
             points[1],
-            runs.Trained(
-                None,
-                {
-                    "probe-0": fitted([row(1, "probe", 0.1, 0.1)], 0, 5, capped=True),
-                    "joint-0": fitted([row(1, "joint", 0.4, 0.3)], 0, 2),
-                },
-            ),
+            {
+                "probe-0": fitted([row(1, "probe", 0.1, 0.1)], 0, 5, capped=True),
+                "joint-0": fitted([row(1, "joint", 0.4, 0.3)], 0, 2),
+            },
         ),
     ]
     outputs.write_search(tmp_path, tried, points[1])
