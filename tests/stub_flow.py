@@ -81,7 +81,7 @@ class Flow:
 
     def dvc(self, *words):
         done = self.run("python3", "-m", "dvc", *words)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def repro(self, *words):
