@@ -18,7 +18,7 @@ class Section(BaseModel):
 class Params(BaseModel):
     """What one stage reads: its fields are sections; other sections are none of its business."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
     @classmethod
     def load(cls) -> Self:

@@ -123,7 +123,6 @@ def test_what_lies_about_in_code_folders_reruns_nothing(flow_done):
     assert flow_done.status() == set()
 
 
-@pytest.mark.xfail(reason=".dvcignore does not name .*.part yet", strict=False)
 def test_the_parts_of_a_killed_stage_rerun_nothing(flow_done):
     parts = [
         flow_done.folder / "artifacts/prepare/.near.4711.part/items.parquet",
