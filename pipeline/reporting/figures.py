@@ -157,11 +157,16 @@ def cost(outcomes: Sequence[Outcome], costs: Costs, path: Path) -> None:
 
 
 def curves(found: Mapping[Group, Mapping[str, pl.DataFrame]], path: Path) -> None:
-    """Draw validation HR@10 over the epochs of every run; a dot marks the best epoch."""
+    """Draw validation HR@10 over the epochs of every run; a dot marks the best epoch.
+
+    Where an encoder joined, only what followed is drawn: its probe is the frozen run's own curve.
+    """
 
     def draw(axes: Axes, runs: Mapping[str, pl.DataFrame]) -> None:
         for run, curve in runs.items():
             style, rows = STYLES[run], curve.drop_nulls(results.HR)
+            if "joint" in rows["phase"]:
+                rows = rows.filter(pl.col("phase") == "joint")
             epochs, values = rows["epoch"].to_numpy(), 100 * rows[results.HR].to_numpy()
             axes.plot(epochs, values, style.line, color=style.colour, linewidth=1.5)
             best = int(values.argmax())
