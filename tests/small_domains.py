@@ -30,13 +30,13 @@ PLAN = loop.Plan(
 )
 
 
-def chain(n_users, n_items, seed, predictable=1.0):
+def chain(n_users, n_items, seed, predictable=1.0, window=PROTOCOL.window):
     """Histories in which item i + 1 follows item i, or any item with chance 1 - predictable."""
     rng = np.random.default_rng(seed)
     rows = []
     for _ in range(n_users):
         row = [int(rng.integers(1, n_items + 1))]
-        for _ in range(int(rng.integers(5, PROTOCOL.window + 2)) - 1):
+        for _ in range(int(rng.integers(5, window + 2)) - 1):
             follows = rng.random() < predictable
             row.append(row[-1] % n_items + 1 if follows else int(rng.integers(1, n_items + 1)))
         rows.append(row)

@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.data import files
 
 PASSPORT = "passport.json"
-FLOOR = 1e-4  # of the global scale: below it a dimension is constant but for rounding
+FLOOR = 1e-2  # of the global scale: a dimension that varies less says nothing (MiniLM has three)
 CHUNK = 8192  # vectors at a time: float64 copies stay small
 
 
@@ -36,9 +36,10 @@ class Statistics(NamedTuple):
 def statistics(vectors: np.ndarray, present: np.ndarray) -> Statistics:
     """Compute each dimension's mean and standard deviation and one scale for all.
 
-    In float64, over the items present. A dimension's deviation is at least 1e-4 of the scale, so
-    that one which is constant but for rounding does not turn into noise. Where all items are
-    equal, deviations and scale are 1.
+    In float64, over the items present. A dimension that varies by less than FLOOR of the scale gets
+    the scale as its deviation: divided by its own, rounding would turn into noise, and an encoder's
+    first steps, which move all dimensions alike, into a shift that drowns the others. Where all
+    items are equal, deviations and scale are 1.
     """
     items = np.flatnonzero(present)
     chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
@@ -49,7 +50,8 @@ def statistics(vectors: np.ndarray, present: np.ndarray) -> Statistics:
     scale = float(np.sqrt(variance.mean()))
     if scale <= np.finfo(np.float32).eps * float(np.abs(mean).max()):
         return Statistics(mean, np.ones_like(mean), 1.0)
-    return Statistics(mean, np.maximum(np.sqrt(variance), FLOOR * scale), scale)
+    sd = np.sqrt(variance)
+    return Statistics(mean, np.where(sd < FLOOR * scale, scale, sd), scale)
 
 
 def save(

@@ -7,6 +7,7 @@ import torch
 from pydantic import PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.content import device
 from pipeline.data import files
@@ -42,7 +43,8 @@ class Recommender(nn.Module):
         Returns:
             [P, D], a query vector after each item, row by row.
         """
-        encoded: Tensor = self.users(vectors[inputs], lengths)
+        # Not vectors[inputs]: on several threads its gradient depends on who adds first.
+        encoded: Tensor = self.users(F.embedding(inputs, vectors), lengths)
         slots = torch.arange(inputs.shape[1], device=inputs.device)
         return encoded[slots < lengths[:, None]]
 

@@ -192,7 +192,7 @@ class Phase:
             state.best, state.since = len(state.curve) - 1, 0
             self.best = self.learned()
         else:
-            state.since += plan.validate_every
+            state.since += newest.epoch - state.curve[-2].epoch
         if state.since >= plan.patience and state.since * steps >= plan.patience_steps:
             if state.drops < plan.decays:
                 self.restore_best()

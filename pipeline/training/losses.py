@@ -36,8 +36,9 @@ def bce(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
 
     `mean(-log sigma(q . e+)) + mean(-log(1 - sigma(q . e-)))` over the slots.
     """
-    positive = (queries * vectors[batch.targets]).sum(1)
-    negative = (queries * vectors[batch.negatives]).sum(1)
+    # Not vectors[positions]: on several threads its gradient depends on who adds first.
+    positive = (queries * F.embedding(batch.targets, vectors)).sum(1)
+    negative = (queries * F.embedding(batch.negatives, vectors)).sum(1)
     return F.softplus(-positive).mean() + F.softplus(negative).mean()
 
 

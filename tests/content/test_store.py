@@ -45,11 +45,16 @@ def test_statistics_agree_with_numpy_over_many_chunks():
     np.testing.assert_allclose(sd, vectors[present].std(axis=0, dtype=np.float64), rtol=1e-12)
 
 
-def test_a_constant_dimension_does_not_become_noise():
+def test_a_constant_dimension_is_scaled_as_the_others_are():
     vectors = np.array([[0, 0], [1, 0.5], [-1, 0.5]], dtype=np.float32)
     _, sd, scale = store.statistics(vectors, np.array([False, True, True]))
     assert scale == pytest.approx(np.sqrt(1 / 2))
-    assert sd.tolist() == [1, pytest.approx(store.FLOOR * scale)]
+    assert sd.tolist() == [1, pytest.approx(scale)]
+
+
+def test_a_dimension_that_varies_little_but_does_vary_keeps_its_own_deviation():
+    vectors = np.array([[0, 0], [1, 0.02], [-1, -0.02]], dtype=np.float32)
+    assert store.statistics(vectors, np.array([False, True, True])).sd[1] == pytest.approx(0.02)
 
 
 def test_equal_vectors_have_unit_statistics():

@@ -101,6 +101,15 @@ def test_a_plateau_drops_the_rate_from_the_best_weights_and_the_next_ends_it(mon
     assert (fitted.epochs, fitted.capped) == (5, False)
 
 
+def test_a_cap_between_two_validations_is_no_plateau(monkeypatch, tmp_path):
+    Script(monkeypatch, [0.1, 0.3, 0.2, 0.2])
+    plan = PLAN._replace(epochs=5, validate_every=2, patience=4, decays=0)
+    fitted = fit(tmp_path, plan)[1]
+    # Validated at 2, 4 and 5: three epochs without a better one, not four.
+    assert [row.epoch for row in fitted.curve] == [0, 2, 4, 5]
+    assert fitted.capped
+
+
 def test_what_is_better_after_a_drop_counts_from_there(monkeypatch, tmp_path):
     script = Script(monkeypatch, [0.1, 0.3, 0.2, 0.4, 0.4, 0.4, 0.1])
     model, fitted = fit(tmp_path, PLAN._replace(epochs=20, patience=1, decays=2))
@@ -251,6 +260,25 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
     assert state_of(one) == state_of(again)
     assert state_of(one) != state_of(other)
     assert fitted.curve == refitted.curve
+
+
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_several_threads_give_the_same_bytes_too(loss, tmp_path):
+    parts = divided(chain(256, 400, seed=0, window=22), 400, window=23)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = set()
+        for n in range(6):
+            torch.manual_seed(0)
+            user_encoder = users.Sasrec(64, 20, SASREC)
+            model = recommender.Recommender(items.IdTower(400, 64), user_encoder)
+            plan = PLAN._replace(loss=loss, epochs=1, batch_users=64)
+            loop.fit(model, parts, plan, 0, Keeper(tmp_path / str(n), 60), 64)
+            found.add(model.tower.table.weight.detach().numpy().tobytes())
+    finally:
+        torch.set_num_threads(before)
+    assert len(found) == 1
 
 
 def test_items_of_test_histories_have_vectors_though_they_are_no_candidates():
