@@ -6,6 +6,8 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from pipeline.params import Section
 
+PrefixCache = Literal["auto", "required", "off"]
+
 
 class Machine(Section):
     """How the work is done on this machine."""
@@ -13,4 +15,5 @@ class Machine(Section):
     device: Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
     threads: NonNegativeInt  # of torch and FAISS; 0 = as many as there are cores
     embed_batch: PositiveInt  # items a forward pass of `embed` and of validation
+    prefix_cache: PrefixCache  # run what is frozen of a training encoder once an item, and keep it
     checkpoint_seconds: NonNegativeInt  # at least so long between two checkpoints inside an epoch

@@ -85,7 +85,13 @@ def settings(kind=EndToEndRun, **changes):
         },
         "search": {"learning_rate": [], "weight_decay": [], "encoder_learning_rate": []},
         "seeds": [0],
-        "machine": {"device": "cpu", "threads": 1, "embed_batch": 16, "checkpoint_seconds": 60},
+        "machine": {
+            "device": "cpu",
+            "threads": 1,
+            "embed_batch": 16,
+            "prefix_cache": "auto",
+            "checkpoint_seconds": 60,
+        },
         "tower": {
             "head": {"standardise": "dimension", "layers": 2, "expansion": 2},
             "paper_head": {"standardise": "none", "layers": 1, "expansion": 1},
@@ -101,6 +107,7 @@ def settings(kind=EndToEndRun, **changes):
             "warmup_steps": 2,
             "epochs": 1,
             "patience": 1,
+            "patience_steps": 0,
             "validate_every": 1,
         },
     }

@@ -142,7 +142,13 @@ def test_the_parts_of_a_killed_stage_rerun_nothing(flow_done):
 
 
 def test_machine_reruns_nothing(flow_done):
-    machine = {"device": "cpu", "threads": 7, "embed_batch": 3, "checkpoint_seconds": 1}
+    machine = {
+        "device": "cpu",
+        "threads": 7,
+        "embed_batch": 3,
+        "prefix_cache": "off",
+        "checkpoint_seconds": 1,
+    }
     assert status_after(flow_done, machine=machine) == set()
 
 

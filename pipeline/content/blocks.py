@@ -13,6 +13,9 @@ from pipeline.data import files
 
 CHUNK = 32  # items at once on a CPU; MobileNetV2 at 96 pixels: 290/s, but 120/s at 256 at once
 
+HIDDEN = "hidden"  # in a batch: what the lowest trained block reads, instead of content
+MASK = "attention_mask"  # beside it, where rows differ in length
+
 
 class Content(Protocol):
     """What all items of a domain say in one modality, ready to be encoded."""
@@ -57,20 +60,75 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Encode a batch of content: [n, C] in the model's dtype, whatever device it comes from.
+        """Encode a batch: [n, C] in the model's dtype, whatever device it comes from.
 
-        On the CPU in chunks of like cost: the activations of more items don't fit its caches.
+        The batch is content, or what `prefix` made of it. On the CPU in chunks of like cost: the
+        activations of more items don't fit its caches.
         """
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        encode = self.suffix if HIDDEN in batch else self.encode
         n = len(next(iter(batch.values())))
         if self.device.type != "cpu" or n <= CHUNK:
-            return self.encode(batch)
+            return encode(batch)
         order = self.order(batch)
-        parts = [self.encode(self.take(batch, rows)) for rows in torch.split(order, CHUNK)]
+        parts = [encode(self.take(batch, rows)) for rows in torch.split(order, CHUNK)]
         return torch.cat(parts)[torch.argsort(order)]
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Encode a batch at once: [n, C]."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def prefix(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run what never changes, below the lowest trained block, on a batch of content.
+
+        With the dropout of trained blocks off or on, `suffix(prefix(batch))` is `encode(batch)`,
+        values and gradients. Where nothing trains, the prefix is the whole encoder.
+
+        Returns:
+            {hidden: [n, ...]}, and for texts {attention_mask: [n, T]} beside [n, T, W].
+        """
+        if self.is_frozen:
+            return {HIDDEN: self.encode(batch)}
+        state = self.enter(batch)
+        for block in self.blocks()[: -self.layers]:
+            state[HIDDEN] = self.through(block, state)
+        return state
+
+    def suffix(self, state: dict[str, Tensor]) -> Tensor:
+        """Run what trains on what `prefix` gave: [n, C]."""
+        if self.is_frozen:
+            return state[HIDDEN]
+        state = dict(state)
+        for block in self.blocks()[-self.layers :]:
+            state[HIDDEN] = self.through(block, state)
+        return self.leave(state)
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether blocks that never change can be run apart from the rest."""
+        return self.is_frozen or (not self.trains_whole and self.can_divide)
+
+    @property
+    def trains_whole(self) -> bool:
+        """Whether all blocks train, so that next to nothing is frozen."""
+        return self.layers >= max(1, len(self.blocks()))
+
+    @property
+    def can_divide(self) -> bool:
+        """Whether `enter`, `through` and `leave` are known for this family of models."""
+        return False
+
+    def enter(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run what lies below the blocks on a batch of content: the state the first one reads."""
+        raise NotImplementedError
+
+    def through(self, block: nn.Module, state: dict[str, Tensor]) -> Tensor:
+        """Run one block: the next `hidden`."""
+        raise NotImplementedError
+
+    def leave(self, state: dict[str, Tensor]) -> Tensor:
+        """Run what stands above the blocks: [n, C]."""
         raise NotImplementedError
 
     def order(self, batch: dict[str, Tensor]) -> Tensor:
@@ -104,6 +162,7 @@ class Encoder(nn.Module):
         """
         self.requires_grad_(False)
         self._trained: list[nn.Module] = []
+        self.layers = len(self.blocks()) + 1 if layers == "all" else layers  # of them that train
         if layers == "all":
             self.requires_grad_(True)
             self._trained = [self]
@@ -112,6 +171,11 @@ class Encoder(nn.Module):
             for part in [*self._trained, *self.above()]:
                 part.requires_grad_(True)
         self.train(self.training)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing trains."""
+        return not self.layers
 
     def _top(self, layers: int) -> list[nn.Module]:
         blocks = self.blocks()

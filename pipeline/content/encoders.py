@@ -53,10 +53,13 @@ def load(folder: Path, modality: str | None = None) -> Encoder:
     return LIBRARIES[spec.library].open(folder, spec).eval()
 
 
-def weights(encoder: Encoder) -> str:
-    """Hash the weights: sha256 of every tensor's name, dtype, shape and bytes."""
+def weights(encoder: Encoder, frozen: bool = False) -> str:
+    """Hash the weights, all or those that never change: sha256 of name, dtype, shape and bytes."""
     digest = hashlib.sha256()
+    trained = {name for name, p in encoder.named_parameters() if frozen and p.requires_grad}
     for name, tensor in sorted(encoder.state_dict().items()):
+        if name in trained:
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)

@@ -1,16 +1,16 @@
 """Covers as packed pixels, and what image encoders share: resizing, normalising."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.content.blocks import Encoder
+from pipeline.content.blocks import HIDDEN, Encoder
 from pipeline.content.specification import Preprocess, Spec
 from pipeline.data import covers, files
 
@@ -18,6 +18,15 @@ HASHED = 256  # covers read at a time: 40 MB at 224 pixels
 
 # What a reader of models raises where a name, a file or an option does not fit.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError)
+
+Steps = Sequence[Callable[[Tensor], Tensor]]
+
+
+class Ends(NamedTuple):
+    """What stands around a net's blocks: steps that each take the former's result."""
+
+    below: Steps
+    above: Steps
 
 
 class ImageEncoder(Encoder):
@@ -50,14 +59,45 @@ class ImageEncoder(Encoder):
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
         """Encode {pixels}: [n, S, S, 3] uint8 -> [n, C]."""
+        encoded: Tensor | tuple[Tensor, Tensor] = self.net(self.normalised(batch))
+        return encoded if isinstance(encoded, Tensor) else encoded[0]  # CoCa gives tokens too
+
+    def normalised(self, batch: dict[str, Tensor]) -> Tensor:
+        """Resize, scale and normalise {pixels}: [n, S, S, 3] uint8 -> [n, 3, S, S]."""
         pixels = batch["pixels"].permute(0, 3, 1, 2).to(self.dtype) / 255
         size = self.preprocess.size
         if pixels.shape[-1] != size or pixels.shape[-2] != size:
             mode = self.preprocess.interpolation
             pixels = F.interpolate(pixels, size=(size, size), mode=mode, antialias=True)
             pixels = pixels.clamp(0, 1)  # bicubic overshoots
-        encoded: Tensor | tuple[Tensor, Tensor] = self.net((pixels - self.mean) / self.std)
-        return encoded if isinstance(encoded, Tensor) else encoded[0]  # CoCa gives tokens too
+        return (pixels - self.mean) / self.std
+
+    @property
+    def can_divide(self) -> bool:
+        """Whether the net's chain is known."""
+        return self.ends() is not None
+
+    def enter(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run what lies below the blocks: {hidden: [n, ...]}, tokens or a feature map."""
+        return {HIDDEN: _run(self._ends().below, self.normalised(batch))}
+
+    def through(self, block: nn.Module, state: dict[str, Tensor]) -> Tensor:
+        """Run one block."""
+        through: Tensor = block(state[HIDDEN])
+        return through
+
+    def leave(self, state: dict[str, Tensor]) -> Tensor:
+        """Run what stands above the blocks: [n, C]."""
+        return _run(self._ends().above, state[HIDDEN])
+
+    def ends(self) -> Ends | None:
+        """Give what stands around the blocks, where the net is a chain of a known family."""
+        raise NotImplementedError
+
+    def _ends(self) -> Ends:
+        ends = self.ends()
+        assert ends is not None, "asked of a net that can be divided"
+        return ends
 
     def weights(self) -> dict[str, Tensor]:
         """The net's tensors as files hold them."""
@@ -109,6 +149,12 @@ class ImageContent:
         for start in range(0, len(rows), HASHED):
             digest.update(self.pixels[rows[start : start + HASHED]].tobytes())
         return digest.hexdigest()
+
+
+def _run(steps: Steps, x: Tensor) -> Tensor:
+    for step in steps:
+        x = step(x)
+    return x
 
 
 def resolved(spec: Spec, own: dict[str, Any]) -> Spec:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.content import image, timm_images
 from pipeline.content.specification import Spec
@@ -119,6 +119,31 @@ class OpenClipEncoder(image.ImageEncoder):
             lambda name: below.match(name) is not None,
             lambda name: block.fullmatch(name) is not None,
         )
+
+    def ends(self) -> image.Ends | None:
+        """Look the net's family up; a timm model has its projection above."""
+        trunk = getattr(self.net, "trunk", None)
+        if trunk is not None:
+            inner = timm_images.ends(trunk)
+            head: Any = self.net.head
+            return inner and inner._replace(above=[*inner.above, head])
+        family = FAMILIES.get(type(self.net).__name__)
+        return None if family is None else family(self.net)
+
+
+def _above_vit(net: Any) -> Callable[[Tensor], Tensor]:  # noqa: ANN401
+    def pool(x: Tensor) -> Tensor:
+        pooled: Tensor = net._pool(x)[0]
+        return pooled if net.proj is None else pooled @ net.proj
+
+    return pool
+
+
+# By the name of the class, what open_clip's own `forward` does before and after the blocks.
+FAMILIES: dict[str, Callable[[Any], image.Ends]] = {
+    "VisionTransformer": lambda net: image.Ends([net._embeds], [_above_vit(net)]),
+    "ModifiedResNet": lambda net: image.Ends([net.stem], [net.attnpool]),
+}
 
 
 def _weights(folder: Path, stem: str) -> Path:

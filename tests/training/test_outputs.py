@@ -88,9 +88,11 @@ def test_a_model_folder_explains_itself(done, target):
     }
 
 
-def test_tuned_encoders_are_written_as_encoders_are_and_give_the_items_written(done, target):
+def test_tuned_encoders_are_written_as_encoders_are_and_give_the_items_written(
+    done, target, tmp_path
+):
     folder, made = done["end2end"]
-    model = made.join(made.start(0))
+    model = made.join(made.start(0), made.unfrozen(), tmp_path)
     state = load_file(folder / "model.safetensors")
     model.load_state_dict(state, strict=False)
     for modality in ("text", "image"):

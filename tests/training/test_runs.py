@@ -62,11 +62,13 @@ def test_standardisation_is_of_the_targets_own_starting_embeddings(run, transfer
         assert not torch.equal(head.mean, saved[f"tower.head.heads.{modality}.mean"])
 
 
-def test_end_to_end_transfer_goes_on_with_the_tuned_encoders(transfer, pretrained, public):
+def test_end_to_end_transfer_goes_on_with_the_tuned_encoders(
+    transfer, pretrained, public, tmp_path
+):
     made = transfer("end2end_transfer")
     model = made.start(0)
     before = vectors_of(made, model)
-    model = made.join(model)
+    model = made.join(model, made.unfrozen(), tmp_path)
     for modality, encoder in model.tower.encoders.items():
         tuned = encoders.load(pretrained["end2end"][0] / "encoder" / modality)
         assert encoders.weights(encoder) == encoders.weights(tuned)
@@ -125,11 +127,11 @@ def test_zero_shot_trains_nothing(run, transfer, pretrained, monkeypatch, tmp_pa
 
 
 @pytest.mark.parametrize("content", ["text", "image", "both"])
-def test_the_encoder_joins_without_changing_a_vector(content, target, public):
+def test_the_encoder_joins_without_changing_a_vector(content, target, public, tmp_path):
     made = work("end2end", target, public, content)
     model = made.start(0)
     before = vectors_of(made, model)
-    joined = made.join(model)
+    joined = made.join(model, made.unfrozen(), tmp_path)
     assert sorted(joined.tower.modalities) == sorted(made.embedded)
     np.testing.assert_allclose(vectors_of(made, joined), before, atol=2e-5)
     assert joined.users is model.users
@@ -190,6 +192,28 @@ def test_runs_from_other_starts_share_no_probe(transfer, target, public, tmp_pat
     assert len({frozen, tuned, work("frozen", target, public).probes(tmp_path)}) == 3
 
 
+@pytest.mark.parametrize("content", ["text", "image", "both"])
+def test_kept_activations_change_no_curve_and_no_vector(content, target, public, tmp_path):
+    done = {}
+    for cache in ("off", "required"):
+        changes = {"machine__prefix_cache": cache, "end2end__epochs": 3, "end2end__patience": 9}
+        made = work("end2end", target, public, content, **changes)
+        trained = made.train(POINT, 0, tmp_path / cache / "own")
+        done[cache] = trained.last.curve, vectors_of(made, trained.model)
+        assert (made.prefix_seconds > 0) == (cache == "required")
+    (plain, plain_vectors), (kept, kept_vectors) = done.values()
+    assert [row.loss for row in kept] == pytest.approx([row.loss for row in plain], rel=1e-5)
+    assert [row.hr for row in kept] == pytest.approx([row.hr for row in plain], abs=0.026)
+    np.testing.assert_allclose(kept_vectors, plain_vectors, atol=1e-3)
+
+
+def test_too_many_layers_stop_before_the_first_phase(target, public, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "fit", None)
+    made = work("end2end", target, public, end2end__trainable={"layers": 7})
+    with pytest.raises(files.Stop, match=r"layers is 7, but '.*' has 3 blocks. Give 0 to 3"):
+        made.train(POINT, 0, tmp_path / "own")
+
+
 def test_without_probe_the_encoder_trains_from_the_start_at_the_points_rate(
     target, public, tmp_path
 ):
@@ -215,6 +239,8 @@ def test_each_phase_has_its_own_plan(target, public):
     assert (probe.phase, joint.phase) == ("probe", "joint")
     assert (probe.learning_rate, joint.learning_rate) == (0.5, e.learning_rate)
     assert joint.encoder_learning_rate == 0.125
+    assert (probe.weight_decay, joint.weight_decay) == (0.25, 0.25)
+    assert (probe.patience_steps, joint.patience_steps) == (t.patience_steps, e.patience_steps)
     assert (probe.epochs, joint.epochs) == (t.epochs, e.epochs)
     assert (probe.decays, joint.decays) == (t.decays, t.decays)
     assert probe == work("frozen", target, public).plan(point, joint=False)._replace(
@@ -227,7 +253,7 @@ def test_only_the_trainable_blocks_are_given_to_the_optimizer(
     layers, blocks, target, public, tmp_path
 ):
     made = work("end2end", target, public, "text", end2end__trainable={"layers": layers})
-    model = made.join(made.start(0))
+    model = made.join(made.start(0), made.unfrozen(), tmp_path)
     phase = loop.Phase(model, made.plan(POINT, joint=True), Keeper(tmp_path, 60))
     held = {id(p) for group in phase.optimizer.param_groups for p in group["params"]}
     names = {n for n, p in model.named_parameters() if id(p) in held and "encoders" in n}

@@ -50,7 +50,10 @@ def test_nothing_is_left_beside_a_finished_run_but_shared_probes_and_locks(
     assert {path.name for path in tmp_path.iterdir()} == {"out", "cost.json", "scratch"}
     left = [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
     probe = made.probes(tmp_path / "scratch")
-    assert all(path.suffix == ".lock" or path.is_relative_to(probe) for path in left)
+    assert all(
+        path.suffix == ".lock" or path.is_relative_to(probe) or path.parent.match("prefix-*")
+        for path in left
+    )
 
 
 @pytest.mark.parametrize("run", ["frozen", "end2end"])
@@ -134,7 +137,9 @@ def test_costs_stand_apart_and_say_what_was_spent(target, public, tmp_path):
         "trials",
         "capped",
     }
-    assert cost["seconds"] == pytest.approx(cost["probe_seconds"] + cost["joint_seconds"])
+    spent = cost["probe_seconds"] + cost["prefix_seconds"] + cost["joint_seconds"]
+    assert cost["seconds"] == pytest.approx(spent)
+    assert cost["prefix_seconds"] > 0
     assert 0 < cost["trained_parameters"] < cost["parameters"]
     assert (cost["epochs"], cost["trials"]) == (3, 1)
     for written in ("seconds", "device", "per_second"):

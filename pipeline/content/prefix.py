@@ -1,0 +1,191 @@
+"""What never changes of an encoder that trains, run once an item and kept.
+
+With the top blocks training, all below gives the same activations at every step. Kept, they cost
+one pass over the catalogue; vectors and gradients are those of the whole encoder.
+"""
+
+import errno
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.content import device, embed, encoders
+from pipeline.content.blocks import CHUNK, HIDDEN, MASK, Content, Encoder
+from pipeline.content.progress import Progress
+from pipeline.data import files, scratch
+from pipeline.machine import PrefixCache
+
+GPU_CHUNK = 256  # items a pass there; fixed, as CHUNK is, so that filling again gives equal bytes
+GPU_SHARE = 0.4  # of a GPU's free memory that activations may take; else they stay on disk
+DATA, ABOUT = "activations.bin", "about.json"
+
+
+class Kept:
+    """The activations of items 1..N: content of its own kind, which the encoder goes on from."""
+
+    def __init__(self, folder: Path, content: Content, where: torch.device) -> None:
+        about = files.read_json(folder / ABOUT)
+        self.present, self.lengths = content.present, content.lengths
+        self.seconds: float = about["seconds"]
+        self.bytes: int = about["bytes"]
+        self.is_ragged: bool = about["is_ragged"]
+        self.digest = content.digest
+        rows = _rows(content, self.is_ragged)
+        shape = (sum(rows), *about["shape"])
+        dtype = {str(d): d for d in (torch.float64, torch.float32, torch.bfloat16)}[about["dtype"]]
+        size = int(np.prod(shape))
+        flat = torch.from_file(str(folder / DATA), shared=False, size=size, dtype=dtype)
+        self.flat = flat.view(shape)  # [rows, ...], mapped from disk
+        if where.type == "cuda" and self.bytes < GPU_SHARE * torch.cuda.mem_get_info(where)[0]:
+            self.flat = self.flat.to(where)
+        self.starts = np.zeros(len(self.present), np.int64)  # [N + 1], an item's first row
+        self.starts[embed.order(content)] = np.cumsum([0, *rows[:-1]])
+
+    def batch(self, items: np.ndarray) -> dict[str, Tensor]:
+        """Give [n] items' activations: {hidden: [n, ...]}, texts padded to the longest of these.
+
+        Raises:
+            ValueError: one of them has no such content.
+        """
+        if not self.present[items].all():
+            raise ValueError(f"items without content: {items[~self.present[items]][:5]}")
+        if not self.is_ragged:
+            return {HIDDEN: self._take(self.starts[items])}
+        lengths = self.lengths[items][:, None]
+        column = np.arange(lengths.max(initial=0))
+        hidden = self._take(self.starts[items][:, None] + np.minimum(column, lengths - 1))
+        mask = torch.from_numpy((column < lengths).astype(np.int64))
+        return {HIDDEN: hidden, MASK: mask}
+
+    def _take(self, rows: np.ndarray) -> Tensor:
+        return self.flat[torch.from_numpy(rows).to(self.flat.device)]
+
+
+def keep(
+    encoder: Encoder, content: Content, root: Path, where: torch.device, cache: PrefixCache
+) -> Content:
+    """Give what an encoder reads while its top trains: kept activations, or else the content.
+
+    Args:
+        encoder: with what trains of it unfrozen, on any device.
+        content: the items.
+        root: the scratch folder in which activations are kept, under a name that stands for all
+            they depend on: frozen weights, how many blocks, precision, contents and code.
+        where: the device that encodes.
+        cache: `off` never keeps; `required` stops where `auto` goes without.
+
+    Raises:
+        files.Stop: the encoder's family can't be divided and `cache` is `required`, or the disk is
+            too small.
+    """
+    if cache == "off" or encoder.trains_whole:
+        return content
+    if not encoder.has_prefix:
+        name = f"{encoder.spec.model!r} ({encoder.spec.library})"
+        if cache == "required":
+            raise files.Stop(
+                f"machine.prefix_cache is 'required', but the blocks of {name} can't be run apart. "
+                "Set it to 'auto': training is the same and takes longer."
+            )
+        sys.stderr.write(f"prefix: the blocks of {name} can't be run apart; nothing is kept\n")
+        return content
+    described = [
+        encoder.specification,
+        encoders.weights(encoder, frozen=True),
+        encoder.layers,
+        str(_dtype(encoder, where)),
+        content.digest(),
+    ]
+    folder = root / f"prefix-{scratch.key(described, [], [Path(__file__).parent])}"
+    with scratch.locked(folder):
+        if not _is_whole(folder):
+            fill(encoder.to(where), content, folder)
+    return Kept(folder, content, where)
+
+
+def fill(encoder: Encoder, content: Content, folder: Path) -> None:
+    """Run the frozen part on every item, longest first, and write what comes out.
+
+    Raises:
+        files.Stop: the disk is too small; nothing of the activations is left.
+    """
+    where = encoder.device
+    dtype = _dtype(encoder, where)
+    items = embed.order(content)
+    step = CHUNK if where.type == "cpu" else GPU_CHUNK
+    progress = Progress(f"prefix {encoder.modality}", len(items))
+    began = time.perf_counter()
+    about: dict[str, Any] = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / DATA).open("wb") as file:
+            for start in range(0, len(items), step):
+                some = items[start : start + step]
+                with device.autocast(where):
+                    made = encoder.prefix(content.batch(some))
+                hidden = made[HIDDEN].to(dtype)
+                is_ragged = MASK in made
+                if not about:
+                    shape = list(hidden.shape[2 if is_ragged else 1 :])
+                    size = sum(_rows(content, is_ragged)) * int(np.prod(shape)) * dtype.itemsize
+                    about = {"is_ragged": is_ragged, "shape": shape, "bytes": size}
+                    _check_room(folder, size)
+                rows = hidden[made[MASK].bool()] if is_ragged else hidden
+                rows.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tofile(file)
+                progress.advance(len(some))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if error.errno == errno.ENOSPC:
+            _no_room(folder, about.get("bytes", 0), shutil.disk_usage(folder.parent).free)
+        raise
+    about |= {"dtype": str(dtype), "seconds": time.perf_counter() - began}
+    files.write_json(folder / ABOUT, about)
+
+
+def _rows(content: Content, is_ragged: bool) -> list[int]:
+    """Count the rows of each item, in the order they are kept in."""
+    items = embed.order(content)
+    lengths: list[int] = (content.lengths[items] if is_ragged else np.ones_like(items)).tolist()
+    return lengths
+
+
+def _dtype(encoder: Encoder, where: torch.device) -> torch.dtype:
+    """Give the precision activations are kept in: the device's, or the encoder's if wider."""
+    return encoder.dtype if encoder.dtype == torch.float64 else device.precision(where)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether activations were kept to their end; warn where they are cut off."""
+    if not (folder / ABOUT).is_file():
+        return False
+    wanted = files.read_json(folder / ABOUT)["bytes"]
+    found = (folder / DATA).stat().st_size if (folder / DATA).is_file() else 0
+    if found != wanted:
+        sys.stderr.write(
+            f"prefix: {folder / DATA} has {found:,} of {wanted:,} bytes; it is made anew\n"
+        )
+    return bool(found == wanted)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        shutil.rmtree(folder)
+        _no_room(folder, needed, free)
+
+
+def _no_room(folder: Path, needed: int, free: int) -> NoReturn:
+    raise files.Stop(
+        f"the encoder's kept activations need {needed:,} bytes in {folder.parent}, where {free:,} "
+        "are free. Make room, or set machine.prefix_cache to 'off' in params.yaml: training is "
+        "the same and takes longer."
+    )
