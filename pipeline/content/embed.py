@@ -55,7 +55,7 @@ def run(
     key = scratch.key([described, machine.embed_batch], [], [Path(__file__).parent])
     folder = scratch_root / key
     with scratch.locked(folder) as waited:
-        if waited and cost.exists() and files.read_json(cost)["key"] == key:
+        if waited and out.exists() and cost.exists() and files.read_json(cost)["key"] == key:
             return
         seconds = 0.0
         with files.atomic_folder(out) as part:
@@ -158,9 +158,9 @@ def embed(
             began = time.perf_counter()
             vectors = np.concatenate(list(_encode(encoder, job.content, part, batch, progress)))
             _check(vectors, part, modality)
-            _write(path, vectors)
             seconds += time.perf_counter() - began
-            files.write_json(spent, seconds)
+            files.write_json(spent, seconds)  # before the shard: with all shards, none is missing
+            _write(path, vectors)
     whole = np.zeros((len(job.content.present), encoder.width), dtype=np.float32)
     for path, part in zip(paths, parts, strict=True):
         whole[part] = np.load(path)

@@ -140,7 +140,7 @@ class ImageContent:
         """
         if not self.present[items].all():
             raise ValueError(f"items without cover: {items[~self.present[items]][:5]}")
-        return {"pixels": torch.from_numpy(np.array(self.pixels[self.rows[items]]))}
+        return {"pixels": torch.from_numpy(np.asarray(self.pixels[self.rows[items]]))}
 
     def digest(self) -> str:
         """Hash the covers in the items' order, missing ones as such."""

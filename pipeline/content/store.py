@@ -121,10 +121,24 @@ def load(folder: Path) -> dict[str, Embedded]:
     Raises:
         files.Stop: a part is missing or is not the one that was joined.
     """
+    return {modality: _leaf(where, own) for modality, (where, own) in _leaves(folder).items()}
+
+
+def passports(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read each modality's own passport, which needs no other folder to be understood.
+
+    Raises:
+        files.Stop: a part is missing or is not the one that was joined.
+    """
+    return {modality: own for modality, (_, own) in _leaves(folder).items()}
+
+
+def _leaves(folder: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Find the folder and the passport of each modality."""
     found = passport(folder)
     if "parts" not in found:
-        return {found["modality"]: _leaf(folder, found)}
-    embedded = {}
+        return {found["modality"]: (folder, found)}
+    leaves = {}
     for modality, part in found["parts"].items():
         where = folder / part["folder"]
         own = passport(where)
@@ -133,8 +147,8 @@ def load(folder: Path) -> dict[str, Embedded]:
                 f"{where / PASSPORT} has changed since {folder / PASSPORT} was written from it. "
                 "Run the stage join again."
             )
-        embedded[modality] = _leaf(where, own)
-    return embedded
+        leaves[modality] = (where, own)
+    return leaves
 
 
 def _leaf(folder: Path, found: dict[str, Any]) -> Embedded:

@@ -3,6 +3,8 @@
 import itertools
 from typing import NamedTuple
 
+from pydantic import NonNegativeFloat, PositiveFloat
+
 from pipeline.data import files
 from pipeline.params import Section
 
@@ -14,9 +16,9 @@ class Search(Section):
     encoder trains, the weight decay elsewhere.
     """
 
-    learning_rate: list[float]
-    weight_decay: list[float]
-    encoder_learning_rate: list[float]
+    learning_rate: list[PositiveFloat]
+    weight_decay: list[NonNegativeFloat]
+    encoder_learning_rate: list[NonNegativeFloat]
 
 
 class Point(NamedTuple):
@@ -36,8 +38,15 @@ def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
         encoder_trains: whether the second axis is the encoder's learning rate.
 
     Raises:
-        Stop: the second axes differ in length, so that some runs would be tuned more than others.
+        Stop: the second axes differ in length, so that some runs would be tuned more than others,
+            or a value stands twice on an axis.
     """
+    for axis, values in search.model_dump().items():
+        if len(set(values)) < len(values):
+            raise files.Stop(
+                f"params.yaml: search.{axis} is {values}: a value stands there twice; "
+                "every point is tried once, so name each value once"
+            )
     if len(search.weight_decay) != len(search.encoder_learning_rate):
         raise files.Stop(
             f"params.yaml: search.weight_decay has {len(search.weight_decay)} values and "

@@ -5,7 +5,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,6 @@ from pipeline.training import batches, losses
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.progress import Progress
 
-CUTOFF = 10  # of the metrics training selects on, the paper's
 DROP = 0.2  # of the learning rate at a plateau
 
 
@@ -64,6 +62,7 @@ class Fitted(NamedTuple):
     epochs: int
     capped: bool  # the cap stopped it, not its patience
     seconds: float  # all, killed and resumed parts together
+    peak_memory: int  # bytes, the most of any part
     users_per_second: float  # while training, validation apart
 
 
@@ -80,6 +79,7 @@ class State:
     seconds: float = 0.0
     trained_seconds: float = 0.0
     trained_users: int = 0
+    peak_memory: int = 0  # bytes
     curve: list[Row] = field(default_factory=list)
     best: int = 0  # its row in the curve
     finished: bool = False
@@ -88,18 +88,11 @@ class State:
 
 def validate(model: Recommender, split: Split, batch: int) -> tuple[float, float]:
     """Measure HR@10 and NDCG@10 on validation, with the search that judges the test."""
-    items = model.item_vectors(split.candidates | needed(split), batch)
+    K = metrics.CUTOFF
+    items = model.item_vectors(split.candidates, batch)  # histories hold no others
     queries = model.queries(split.valid.histories, items)
-    ranks = search.rank(queries, items, split.valid, split.candidates, CUTOFF)
-    return float(metrics.hit(ranks, CUTOFF).mean()), float(metrics.ndcg(ranks, CUTOFF).mean())
-
-
-def needed(split: Split) -> np.ndarray:
-    """Mark the items that histories hold, [N + 1] bool."""
-    mask = np.zeros(len(split.candidates), bool)
-    mask[split.test.histories.items] = True
-    mask[split.valid.histories.items] = True
-    return mask
+    ranks = search.rank(queries, items, split.valid, split.candidates, K)
+    return float(metrics.hit(ranks, K).mean()), float(metrics.ndcg(ranks, K).mean())
 
 
 class Phase:
@@ -107,6 +100,7 @@ class Phase:
 
     def __init__(self, model: Recommender, plan: Plan, keeper: Keeper) -> None:
         self.model, self.plan, self.keeper = model, plan, keeper
+        self.device = next(model.users.parameters()).device
         self.state = State()
         self.optimizer = self.fresh_optimizer()
         self.best: dict[str, Tensor] = self.learned()
@@ -147,18 +141,18 @@ class Phase:
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self.rate()
-        where = next(self.model.users.parameters()).device
-        batch = batch.to(where)
-        with device.autocast(where):
-            vectors = self.model.tower(batch.items)
-            queries = self.model.slots(vectors, batch.inputs, batch.lengths)
-        precise = torch.promote_types(queries.dtype, torch.float32)
-        loss = losses.LOSSES[self.plan.loss](queries.to(precise), vectors.to(precise), batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise self.diverged(f"the loss is {value}", self.state.epoch + 1, self.state.step + 1)
+        batch = batch.to(self.device)
+        with device.autocast(self.device):
+            made = self.model.tower(batch.items)
+            # What many slots read is summed over them: that needs float32.
+            vectors = made.to(torch.promote_types(made.dtype, torch.float32))
+            queries = self.model.slots(vectors, batch.inputs, batch.lengths).to(vectors.dtype)
+        loss = losses.LOSSES[self.plan.loss](queries, vectors, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        value = loss.item()  # a GPU is waited for, so not before it has all its work
+        if not math.isfinite(value):
+            raise self.diverged(f"the loss is {value}", self.state.epoch + 1, self.state.step + 1)
         self.optimizer.step()
         self.state.warm += 1
         return value
@@ -175,10 +169,11 @@ class Phase:
 
     def diverged(self, what: str, epoch: int, step: int) -> files.Stop:
         """Say what is not finite, where, and at which learning rate."""
-        rate = self.optimizer.param_groups[0]["lr"]
+        rate, *encoder = (f"{group['lr']:g}" for group in self.optimizer.param_groups)
+        beside = "".join(f" (encoder {one})" for one in encoder)
         return files.Stop(
-            f"{what} in {self.plan.phase} epoch {epoch}, step {step}, at learning rate {rate:g}; "
-            "lower the learning rate or lengthen the warm-up, and run again"
+            f"{what} in {self.plan.phase} epoch {epoch}, step {step}, at learning rate {rate}"
+            f"{beside}; lower the learning rate or lengthen the warm-up, and run again"
         )
 
     def judge(self, hr: float, ndcg: float, steps: int) -> None:
@@ -205,6 +200,8 @@ class Phase:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        self.state.peak_memory = max(self.state.peak_memory, device.peak_memory(self.device))
+        is_gpu = self.device.type == "cuda"
         self.keeper.save(
             {
                 # Plain tuples: a reader that trusts no pickle accepts no class of ours.
@@ -213,7 +210,7 @@ class Phase:
                 "best": self.best,
                 "optimizer": self.optimizer.state_dict(),
                 "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state_all(),  # empty without a GPU
+                "random_cuda": torch.cuda.get_rng_state(self.device) if is_gpu else None,
             }
         )
 
@@ -225,11 +222,11 @@ class Phase:
         self.state = State(**saved["state"])
         self.state.curve = [Row(*row) for row in self.state.curve]
         self.model.load_state_dict(saved["weights"], strict=False)
-        where = next(self.model.users.parameters()).device
-        self.best = {name: value.to(where) for name, value in saved["best"].items()}
+        self.best = {name: value.to(self.device) for name, value in saved["best"].items()}
         self.optimizer.load_state_dict(saved["optimizer"])
         torch.set_rng_state(saved["random"])
-        torch.cuda.set_rng_state_all(saved["random_cuda"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
         return True
 
 
@@ -260,8 +257,15 @@ def fit(
         run_epoch(phase, split, feed, progress, validate_batch)
     phase.restore_best()
     end = phase.state
-    rate = end.trained_users / max(end.trained_seconds, 1e-9)
-    return Fitted(end.curve[end.best], end.curve, end.epoch, end.capped, end.seconds, rate)
+    return Fitted(
+        best=end.curve[end.best],
+        curve=end.curve,
+        epochs=end.epoch,
+        capped=end.capped,
+        seconds=end.seconds,
+        peak_memory=end.peak_memory,
+        users_per_second=end.trained_users / max(end.trained_seconds, 1e-9),
+    )
 
 
 def run_epoch(

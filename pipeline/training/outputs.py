@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipeline.content import encoders
+from pipeline.content import encoders, store
 from pipeline.data import files
 from pipeline.models import items, recommender
 from pipeline.training import grid, loop, runs
@@ -28,7 +28,7 @@ def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> No
     described = {
         **work.name._asdict(),
         "seed": seed,
-        "best_epoch": best.epoch,
+        "best_epoch": trained.best_epoch,  # as curve.csv counts
         "best_phase": best.phase,
         "epochs": sum(one.epochs for one in fitted),
         "capped": any(one.capped for one in fitted),
@@ -52,7 +52,7 @@ def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -
         "items": len(work.prepared.items),
     }
     if work.inputs.embeddings is not None:
-        shaped["passport"] = files.read_json(work.inputs.embeddings / "passport.json")
+        shaped["passports"] = store.passports(work.inputs.embeddings)
     recommender.save(folder, model, shaped)
     if isinstance(model.tower, items.EndToEndTower):
         for modality, encoder in model.tower.encoders.items():

@@ -81,6 +81,12 @@ class Trained(NamedTuple):
     model: recommender.Recommender
     phases: dict[str, loop.Fitted]  # by the name of their scratch folder, in their order
 
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch, counted over all phases as their curve is."""
+        before = [*self.phases.values()][:-1]
+        return self.last.best.epoch + sum(phase.epochs for phase in before)
+
     def score(self, select: str) -> float:
         """Give the validation metric that chooses among trials."""
         return self.last.best.selected(select)
@@ -237,7 +243,8 @@ class Work:
         model = self.start(self.settings.seeds[0])
         hr, ndcg = loop.validate(model, self.split, self.machine.embed_batch)
         row = loop.Row(0, "zeroshot", 0.0, hr, ndcg, 0.0)
-        return Trained(model, {"zeroshot": loop.Fitted(row, [row], 0, False, 0.0, 0.0)})
+        peak = device.peak_memory(self.device)
+        return Trained(model, {"zeroshot": loop.Fitted(row, [row], 0, False, 0.0, peak, 0.0)})
 
     def points(self) -> list[grid.Point]:
         """List the points of the search."""

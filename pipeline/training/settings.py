@@ -2,7 +2,14 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+)
 
 from pipeline.data import split
 from pipeline.machine import Machine
@@ -59,7 +66,15 @@ class IdRun(Params):
     user_encoders: users.UserEncoders
     training: Training
     search: grid.Search
-    seeds: list[int] = Field(min_length=1)  # the first one searches
+    seeds: list[NonNegativeInt] = Field(min_length=1)  # the first one searches
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands there twice; its training would be the same")
+        return seeds
+
     machine: Machine
 
 

@@ -27,7 +27,7 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
     key = scratch.key(described, work.inputs.decisive(), runs.CODE)
     folder = scratch_root / key
     with scratch.locked(folder) as waited:
-        if waited and cost.exists() and files.read_json(cost)["key"] == key:
+        if waited and out.exists() and cost.exists() and files.read_json(cost)["key"] == key:
             return
         with files.atomic_folder(out) as part:
             spent = write_all(work, part, folder)
@@ -81,7 +81,7 @@ def measure(
         "probe_seconds": own.get("probe", 0.0),
         "joint_seconds": own.get("joint", 0.0),
         "users_per_second": trained.last.users_per_second,
-        "peak_memory_bytes": device.peak_memory(work.device),
+        "peak_memory_bytes": max(phase.peak_memory for phase in trained.phases.values()),
         "parameters": sum(p.numel() for p in parameters),
         "trained_parameters": sum(p.numel() for p in learning),
         "device": device.name(work.device),

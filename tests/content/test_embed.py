@@ -1,6 +1,7 @@
 """Embedding a domain: the same bytes whenever it was killed; a passport that tells changes."""
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
@@ -172,6 +173,31 @@ def test_covers_of_another_item_table_stop(clip, pack, fetch, tmp_path, monkeypa
     monkeypatch.setattr(embed.covers, "load", lambda _: pack)
     with pytest.raises(files.Stop, match=r"covers of 7 items, but .* has 1. Run the stage covers"):
         embed.content(encoder, tmp_path, tmp_path)
+
+
+def test_a_kill_right_after_the_last_shard_leaves_its_seconds(bert, fetch, tmp_path, monkeypatch):
+    encoder = fetch(str(bert), "text")
+    job = embed.Job(encoder, TextContent(TEXTS, encoder))
+    to = (tmp_path / "out", tmp_path / "cost.json", tmp_path / "scratch")
+    with monkeypatch.context() as killed:
+
+        def die(*_):
+            raise KeyboardInterrupt
+
+        killed.setattr(embed.store, "save", die)  # all shards are there, the folder is not
+        with pytest.raises(KeyboardInterrupt):
+            embed.run({"text": job}, False, *to, MACHINE)
+    real, order = embed._write, []
+    embed.run({"text": job}, False, *to, MACHINE)
+    assert files.read_json(to[1])["items_per_second"] > 0
+    monkeypatch.setattr(embed, "_write", lambda *a: order.append("shard") or real(*a))
+    write = files.write_json
+    monkeypatch.setattr(
+        files, "write_json", lambda path, c: order.append(path.name) or write(path, c)
+    )
+    shutil.rmtree(to[0])
+    embed.run({"text": job}, False, *to, MACHINE)
+    assert order[0] == "seconds.json" and order[1] == "shard"
 
 
 def test_progress_has_rate_and_time_to_go(capsys, monkeypatch):

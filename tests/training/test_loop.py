@@ -279,11 +279,3 @@ def test_several_threads_give_the_same_bytes_too(loss, tmp_path):
     finally:
         torch.set_num_threads(before)
     assert len(found) == 1
-
-
-def test_items_of_test_histories_have_vectors_though_they_are_no_candidates():
-    parts = divided(chain(20, 12, seed=0), 12)
-    needed = loop.needed(parts)
-    assert needed[parts.valid.histories.items].all()
-    assert needed[parts.test.histories.items].all()
-    assert not needed[0]

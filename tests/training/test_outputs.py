@@ -71,12 +71,18 @@ def test_a_run_says_what_it_is(done):
     assert described["epochs"] == 2 + 1
     assert described["capped"] is True
     assert described["best_phase"] == "joint"
+    curve = pl.read_csv(done["end2end"][0] / "curve.csv").filter(phase="joint")
+    at = curve.filter(epoch=described["best_epoch"])
+    assert at["hr@10"].to_list() == [described["valid"]["hr@10"]] == [curve["hr@10"].max()]
 
 
 def test_a_model_folder_explains_itself(done, target):
     folder, made = done["end2end"]
     shaped = files.read_json(folder / "model.json")
-    assert shaped["passport"] == files.read_json(target.embedded / "passport.json")
+    for modality in ("text", "image"):  # whole, so that no other folder is needed
+        own = files.read_json(target.embedded / modality / "passport.json")
+        assert shaped["passports"][modality] == own
+        assert own["encoder"]["library"] and own["weights"] and own["width"]
     assert (shaped["width"], shaped["length"], shaped["items"]) == (8, 6, N_ITEMS)
     assert shaped["user_encoders"] == made.settings.user_encoders.model_dump()
     assert shaped["head"] == made.settings.tower.model_dump()
@@ -108,7 +114,7 @@ def row(epoch, phase, hr=0.0, ndcg=0.0):
 
 
 def fitted(rows, best, epochs, capped=False):
-    return loop.Fitted(rows[best], rows, epochs, capped, 1.0, 2.0)
+    return loop.Fitted(rows[best], rows, epochs, capped, 1.0, 1, 2.0)
 
 
 def test_the_second_phase_goes_on_counting_where_the_first_ended():

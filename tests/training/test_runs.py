@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.content import encoders, store
+from pipeline.content import embed, encoders, store
 from pipeline.data import files
 from pipeline.models import items
 from pipeline.training import loop, runs
@@ -94,16 +94,17 @@ def test_a_transfer_has_a_fresh_optimizer_at_the_beginning_of_its_warm_up(
         fresh = len(phase.optimizer.state) == 0
         loss = real(phase, batch)
         if phase.state.epoch == 0 and phase.state.step == 0:
-            rate = phase.optimizer.param_groups[0]["lr"]
-            first.append((phase.plan.phase, fresh, rate / phase.plan.learning_rate))
+            rates = [group["lr"] / group["peak"] for group in phase.optimizer.param_groups]
+            first.append((phase.plan.phase, fresh, rates))
         return loss
 
     monkeypatch.setattr(loop.Phase, "step", watched)
     transfer(run, training__warmup_steps=4, end2end__warmup_steps=4).train(
         POINT, 0, tmp_path / "own"
     )
-    phases = ["probe", "joint"] if run == "end2end_transfer" else ["probe"]
-    assert first == [(phase, True, 0.25) for phase in phases]
+    assert first[0] == ("probe", True, [0.25])
+    # The encoders' group warms up too.
+    assert first[1:] == ([("joint", True, [0.25, 0.25])] if run == "end2end_transfer" else [])
     kept = {path.name for path in pretrained[TRANSFERS[run]][0].rglob("*")}
     assert not any("state" in name or "optim" in name for name in kept)
 
@@ -264,6 +265,45 @@ def test_only_the_trainable_blocks_are_given_to_the_optimizer(
         assert phase.optimizer.param_groups[1]["peak"] == POINT.encoder_learning_rate
     rest = [n for n, _ in model.named_parameters() if "encoders" not in n]
     assert len(phase.optimizer.param_groups[0]["params"]) == len(rest)
+    assert phase.optimizer.param_groups[0]["weight_decay"] == POINT.weight_decay != 0
+
+
+def test_an_encoders_first_step_moves_no_standardised_dimension_far(target, public, tmp_path):
+    """Even one that is constant in all items, as MiniLM's last norm makes some."""
+    made = work("end2end", target, public, "text", protocol__select="ndcg@10")
+    folder = tmp_path / "encoder"
+    encoder = encoders.load(public / "text")
+    norm = encoder.blocks()[-1].output.LayerNorm
+    norm.weight.data[[1, 5]], norm.bias.data[[1, 5]] = 1e-9, 0.0
+    encoders.save(encoder, folder / "text")
+    job = embed.Job(encoder, embed.content(encoder, target.prepared, None))
+    embed.run(
+        {"text": job},
+        False,
+        tmp_path / "text",
+        tmp_path / "cost.json",
+        tmp_path / "s",
+        made.machine,
+    )
+    inputs = made.inputs._replace(embeddings=tmp_path / "text", encoders=folder)
+    made = runs.Work(made.name, inputs, made.settings)
+    model = made.join(made.start(0), made.unfrozen(), tmp_path / "scratch")
+    phase = loop.Phase(model, made.plan(POINT, joint=True), Keeper(tmp_path, 60))
+    head, everyone = model.tower.head.heads["text"], np.flatnonzero(made.contents["text"].present)
+
+    def standardised():
+        with torch.no_grad():
+            vectors = model.tower.encoders["text"].eval()(made.contents["text"].batch(everyone))
+            return (vectors - head.mean) / head.scale
+
+    before = standardised()
+    feed = loop.batches.Batches(made.split.train, made.split.candidates, 16, "in_batch", 0)
+    phase.state.warm = 100  # no warm-up: the full rate
+    phase.step(feed.batch(0, 0))
+    moved = (standardised() - before).abs().amax(0)
+    dead = moved[[1, 5]].max()
+    alive = moved[[0, 2, 3, 4]].max()
+    assert 0 < dead < 4 * alive
 
 
 def test_a_frozen_run_leaves_encoders_and_embeddings_as_they_are(target, public, tmp_path):
