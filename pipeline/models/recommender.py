@@ -16,6 +16,7 @@ from pipeline.models.items import ContentTower, EndToEndTower
 from pipeline.params import Section
 
 USERS_A_PASS = 1024  # users a forward pass of the user encoder outside training
+ITEMS_A_PASS = 16_384  # items a forward pass of a tower that encodes nothing
 
 
 class ModelSettings(Section):
@@ -54,7 +55,7 @@ class Recommender(nn.Module):
 
         Args:
             wanted: [N + 1] bool, the items to encode.
-            batch: items a forward pass.
+            batch: items a forward pass of an encoder.
 
         Returns:
             [N + 1, D] float32; rows of items that are not wanted are 0.
@@ -65,6 +66,8 @@ class Recommender(nn.Module):
         if isinstance(self.tower, EndToEndTower):
             cost = np.sum([content.lengths for content in self.tower.contents.values()], axis=0)
             items = items[np.argsort(cost[items], kind="stable")]
+        else:
+            batch = max(batch, ITEMS_A_PASS)
         vectors: np.ndarray | None = None
         for start in range(0, len(items), batch):
             some = items[start : start + batch]

@@ -1,5 +1,6 @@
 """The demo's image encoder: a small open_clip model trained on a domain's (cover, title) pairs."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +9,11 @@ import numpy as np
 import open_clip
 import polars as pl
 import torch
-from PIL import Image, UnidentifiedImageError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.content.progress import Progress
-from pipeline.data import files
+from pipeline.data import covers, files
 from pipeline.params import Section
 
 WORDS = 12  # the text tower's context: a title's tokens, its start and its end
@@ -74,33 +74,26 @@ def read_pairs(folder: Path, size: int) -> Pairs:
     """Read the items of a raw NineRec domain that have both a title and a readable cover.
 
     Raises:
-        Stop: the folder has no item table, or no such item.
+        Stop: the folder has no item table, no covers, or no such item.
     """
     table = folder / f"{folder.name}_item.csv"
     if not table.is_file():
         raise files.Stop(f"{table} is missing: the (cover, title) pairs come from it; run `demo`")
-    items = pl.read_csv(table, has_header=False, infer_schema=False).fill_null("")
-    covers, titles = [], []
+    items = pl.read_csv(table, glob=False, has_header=False, infer_schema=False).fill_null("")
+    shots = folder / f"{folder.name}_cover"
+    by_id = covers.by_id(covers.listing(shots))
+    pixels, titles = [], []
     for own, _, title in items.iter_rows():
-        cover = _cover(folder / f"{folder.name}_cover" / f"{own}.jpg", size)
-        if title and cover is not None:
-            covers.append(cover)
-            titles.append(title)
+        if title and own in by_id:
+            with contextlib.suppress(covers.CoverError):
+                pixels.append(covers.read(shots / by_id[own], size))
+                titles.append(title)
     if not titles:
         raise files.Stop(f"{folder}: no item has both a title and a cover to learn from")
-    pixels = torch.from_numpy(np.stack(covers)).permute(0, 3, 1, 2).float() / 255
+    shares = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
     mean, sd = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, SD))
     tokens = open_clip.SimpleTokenizer(context_length=WORDS)(titles)
-    return Pairs((pixels - mean) / sd, tokens)
-
-
-def _cover(path: Path, size: int) -> np.ndarray | None:
-    """Read a cover as [size, size, 3] uint8; None where it is missing or broken."""
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(opened.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
-    except (UnidentifiedImageError, OSError):
-        return None
+    return Pairs((shares - mean) / sd, tokens)
 
 
 def train(demo: DemoEncoder, pairs: Pairs) -> nn.Module:

@@ -257,15 +257,8 @@ def fit(
         run_epoch(phase, split, feed, progress, validate_batch)
     phase.restore_best()
     end = phase.state
-    return Fitted(
-        best=end.curve[end.best],
-        curve=end.curve,
-        epochs=end.epoch,
-        capped=end.capped,
-        seconds=end.seconds,
-        peak_memory=end.peak_memory,
-        users_per_second=end.trained_users / max(end.trained_seconds, 1e-9),
-    )
+    best, rate = end.curve[end.best], end.trained_users / max(end.trained_seconds, 1e-9)
+    return Fitted(best, end.curve, end.epoch, end.capped, end.seconds, end.peak_memory, rate)
 
 
 def run_epoch(
