@@ -5,38 +5,57 @@ from collections.abc import Callable
 from typing import Any
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
 from pipeline.data import lists
 from pipeline.data.files import Stop
-from pipeline.params import FILE
+from pipeline.params import FILE, Params
+
+ERRORS = (Stop, YAMLError, ValidationError)  # of the user's input
 
 
-def run(main: Callable[..., Any]) -> None:
+def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
     """Run a stage's `main` as a command; a stop becomes a message and exit status 1.
 
-    The lists of params.yaml are checked first, whatever the stage reads of them.
+    Args:
+        main: what Typer makes a command of.
+        checks_lists: whether the lists of params.yaml are checked first, whatever `main` reads of
+            them; not where help is asked for.
     """
     try:
-        if FILE.exists():
-            lists.check(lists.Lists.load())
+        if checks_lists and FILE.exists() and "--help" not in sys.argv:
+            lists.check(lists.Lists.load(), lists.generated(lists.FLOW))
         typer.run(main)
-    except Stop as stop:
-        sys.stderr.write(f"\nstopped: {stop}\n")
+    except ERRORS as error:
+        sys.stderr.write(f"\nstopped: {message(error)}\n")
         sys.exit(1)
-    except YAMLError as error:
-        sys.stderr.write(f"\nstopped: {FILE} is not YAML: {error}\n")
-        sys.exit(1)
-    except ValidationError as error:
-        problems = [f"  {problem(one)}" for one in error.errors()]
-        sys.stderr.write("\n".join([f"\nstopped: {FILE} does not fit:", *problems]) + "\n")
-        sys.exit(1)
+
+
+def message(error: Exception) -> str:
+    """Say what is wrong with the user's input, for one of ERRORS."""
+    if isinstance(error, ValidationError):
+        return _misfit(error)
+    return f"{FILE} is not YAML: {error}" if isinstance(error, YAMLError) else str(error)
+
+
+def _misfit(error: ValidationError) -> str:
+    """Say what does not fit: params.yaml, or a file that holds something else, and where."""
+    is_params = error.title in {one.__name__ for one in _below(Params)}
+    what = str(FILE) if is_params else f"a file that holds {error.title}"
+    problems = [f"  {problem(one)}" for one in error.errors()]
+    return "\n".join([f"{what} does not fit:", *problems])
+
+
+def _below(model: type[BaseModel]) -> set[type[BaseModel]]:
+    """Give all classes that a class is the parent or forebear of."""
+    children = set(model.__subclasses__())
+    return children.union(*map(_below, children))
 
 
 def problem(error: ErrorDetails) -> str:
-    """Say where in params.yaml what does not fit, and what is there; of a missing key nothing."""
+    """Say where in the file what does not fit, and what is there; of a missing key nothing."""
     where = ".".join(map(str, error["loc"])) or "the whole file"
     found = "" if error["type"] == "missing" else f" (found: {error['input']!r})"
     return f"{where}: {error['msg']}{found}"

@@ -19,24 +19,28 @@ class CoversParams(Params):
 def main(
     domain: Annotated[str, typer.Option(help="the domain's name, for messages")],
     covers_folder: Annotated[str, typer.Option("--covers", help="its folder of covers")],
-    prepared: Annotated[Path, typer.Option(help="the prepared domain: which item has which file")],
+    prepared: Annotated[Path, typer.Option(help="the prepared domain: its items")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
-    card_folder: Annotated[Path, typer.Option("--card", help="the folder for what is missing")],
+    card_folder: Annotated[
+        Path, typer.Option("--card", help="the folder for what is missing, and digests")
+    ],
 ) -> None:
     """Pack one domain's covers, and say which of them can't be read."""
     if not covers_folder:
         raise files.Stop(f"{domain}: its covers are empty. {covers.WITHOUT}")
     p = CoversParams.load().covers
-    items = tables.load(prepared).items
+    items = tables.load_items(prepared)
+    folder = Path(covers_folder)
 
-    with files.atomic_folder(out) as part:
-        broken = covers.pack(Path(covers_folder), items["cover"].to_list(), p.size, part)
-        described = covers.card(domain, items, broken, p)
-    with files.atomic_folder(card_folder) as part:
-        files.write_json(part / "card.json", described)
+    with files.atomic_folder(out) as part, files.atomic_folder(card_folder) as card_part:
+        listed = covers.listing(folder)
+        packed = covers.pack(folder, covers.names(items, listed), listed, p.size, part)
+        described = covers.card(domain, items, packed, p)
+        covers.write_digests(card_part, packed.digests)
+        files.write_json(card_part / "card.json", described)
     typer.echo(
         f"covers: {domain}, {described['items'] - described['missing']:,} of "
-        f"{described['items']:,} items, {p.size} px, {len(broken):,} files broken -> {out}"
+        f"{described['items']:,} items, {p.size} px, {len(packed.broken):,} files broken -> {out}"
     )
 
 

@@ -1,11 +1,10 @@
 """Command `preset`: run another params.yaml in a work tree of its own. No stage of the flow.
 
-The user's own params.yaml, dvc.lock and report stay as they are; the DVC cache is shared, so what
-both have in common runs once.
+The user's own params.yaml, dvc.lock and report stay as they are, and whether its lists agree does
+not matter; the DVC cache is shared, so what both have in common runs once.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +14,12 @@ import typer
 from ruamel.yaml import YAML
 
 from pipeline import command
-from pipeline.data import files
+from pipeline.data import files, lists
 from pipeline.data.files import Stop
+from pipeline.params import FILE
 
 PRESETS = Path("presets")
+CODE = ("pipeline", "stages", "dvc.yaml", "requirements.txt")
 TREES = Path(".worktrees")
 DATA = Path(".data")  # raw data that git ignores; presets name it as if it were here
 
@@ -62,34 +63,42 @@ def work_tree(name: str) -> Path:
 def main(
     preset: Annotated[Path, typer.Option(help="a whole params.yaml")],
     scratch: Annotated[Path, typer.Option(help="where checkpoints live in its work tree")],
-    unpack: Annotated[
-        Path | None, typer.Option(help="a script that lays the preset's data out in a folder")
-    ] = None,
+    unpack: Annotated[Path | None, typer.Option(help="a script that lays its data out")] = None,
 ) -> None:
     """Run a preset beside the user's own params.yaml and say where its report is."""
     if not preset.is_file():
         known = ", ".join(sorted(map(str, PRESETS.glob("*.yaml")))) or "none"
         raise Stop(f"there is no preset {preset}; there are: {known}")
-    root = Path.cwd()
-    if git("status", "--porcelain", "--", "pipeline", "stages", "dvc.yaml"):
+    content = read(preset)
+    if git("status", "--porcelain", "--", *CODE):
         typer.echo("preset: uncommitted changes of the code are not in its work tree", err=True)
     if unpack is not None and not (DATA / preset.stem).is_dir():
         unpack_data(unpack, DATA / preset.stem)
     tree = work_tree(preset.stem)
-    yaml = YAML()
-    content = resolve(yaml.load(preset), root)
-    with (tree / "params.yaml").open("w") as file:
-        yaml.dump(content, file)
-    dvc = [sys.executable, "-m", "dvc"]
-    cache = subprocess.run([*dvc, "cache", "dir"], check=True, capture_output=True, text=True)
-    shared = ["cache", "dir", "--local", cache.stdout.strip()]
-    subprocess.run([*dvc, *shared], cwd=tree, check=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "stages.repro", "--scratch", str(scratch)], cwd=tree, check=False
-    )
+    with (tree / FILE).open("w") as file:
+        YAML().dump(content, file)
+    cache_of = [sys.executable, "-m", "dvc", "cache", "dir"]
+    cache = subprocess.run(cache_of, check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([*cache_of, "--local", cache], cwd=tree, check=True)
+    repro = [sys.executable, "-m", "stages.repro", "--scratch", str(scratch)]
+    done = subprocess.run(repro, cwd=tree, check=False)
     if done.returncode == 0:
         typer.echo(f"preset: report in {tree / 'artifacts/report/report.md'}")
     raise typer.Exit(done.returncode)
+
+
+def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
+    """Read a preset, its paths as seen from a work tree, and see that its lists agree.
+
+    Raises:
+        Stop: they do not, or it is no whole params.yaml.
+    """
+    try:
+        content = resolve(YAML().load(preset), Path.cwd())
+        lists.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
+    except command.ERRORS as error:
+        raise Stop(f"{preset} as {command.message(error)}") from error
+    return content
 
 
 def unpack_data(script: Path, folder: Path) -> None:
@@ -99,9 +108,8 @@ def unpack_data(script: Path, folder: Path) -> None:
         Stop: there is no such script, or it failed.
     """
     if not script.is_file():
-        raise Stop(f"the data's script {script} is not there; see README on bringing data")
-    for part in folder.parent.glob(f".{folder.name}.*.part"):  # of killed ones
-        shutil.rmtree(part, ignore_errors=True)
+        fix = f"name the right one with --unpack, or lay the raw data out in {folder} yourself"
+        raise Stop(f"the data's script {script} is not there: {fix}")
     with files.atomic_folder(folder) as part:
         done = subprocess.run(["bash", os.fspath(script), os.fspath(part)], check=False)
         if done.returncode:
@@ -109,4 +117,4 @@ def unpack_data(script: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, checks_lists=False)

@@ -1,22 +1,29 @@
 """Command `repro`: `dvc repro`, after a killed one too. No stage of the flow.
 
-`kill -9` of `dvc repro` leaves its lock behind, held by nobody, and perhaps half-written; the
-stage it had started lives on, and its successor waits for it by itself.
+`kill -9` of `dvc repro` leaves its lock behind, held by nobody, and perhaps half-written, as may be
+its dvc.lock; the stage it had started lives on, and its successor waits for it by itself.
 """
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from voluptuous import Invalid
 
 from pipeline import command
 from pipeline.data import scratch
 
 LOCK = Path(".dvc/tmp/rwlock")
+RESULTS = Path("dvc.lock")  # what each stage read and wrote; DVC writes it bit by bit
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def is_alive(pid: int) -> bool:
@@ -59,6 +66,34 @@ def unlock(lock: Path) -> bool:
     return True
 
 
+def is_whole(text: str) -> bool:
+    """Say whether the text of a dvc.lock is one that DVC reads, with a hash for every path."""
+    try:
+        content = COMPILED_LOCKFILE_SCHEMA(YAML(typ="safe").load(text))
+    except (YAMLError, Invalid):
+        return False
+    paths = [
+        path
+        for stage in content.get("stages", {}).values()
+        for path in [*stage.get("deps", []), *stage.get("outs", [])]
+    ]
+    return all(MD5.fullmatch(path.get("md5") or "") for path in paths)
+
+
+def set_aside(results: Path) -> bool:
+    """Move a dvc.lock that was cut off aside; say whether it was."""
+    if not results.exists() or is_whole(results.read_text("utf-8", errors="replace")):
+        return False
+    broken = results.with_name(f"{results.name}.broken")
+    results.replace(broken)
+    typer.echo(
+        f"repro: {results} was cut off by a killed process, moved to {broken}; what was done "
+        "comes from DVC's cache of runs",
+        err=True,
+    )
+    return True
+
+
 def main(
     scratch_root: Annotated[
         Path, typer.Option("--scratch", help="checkpoints, of no use once all stages are done")
@@ -67,6 +102,8 @@ def main(
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
     unlock(LOCK)
+    if not LOCK.exists():  # nobody is writing it this moment
+        set_aside(RESULTS)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "repro", *(targets or [])],

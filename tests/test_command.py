@@ -1,5 +1,6 @@
 """The entry of every stage: its help, its stop, its exit status."""
 
+import functools
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from stub_flow import ROOT
 
 from pipeline import command
 from pipeline.data import files
+from pipeline.params import Params, Section
 
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 
@@ -18,11 +20,11 @@ STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 def called(tmp_path, monkeypatch, capsys):
     """Call a main as a command in an empty folder; give its exit status and stderr."""
 
-    def call(main, *words):
+    def call(main, *words, run=command.run):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["stage", *words])
         with pytest.raises(SystemExit) as caught:
-            command.run(main)
+            run(main)
         return caught.value.code, capsys.readouterr().err
 
     return call
@@ -73,6 +75,70 @@ def test_lists_are_checked_before_the_stage_does_anything(called, tmp_path):
     assert not (tmp_path / "done").exists()
 
 
+@pytest.mark.parametrize("text", ["a: [", "targets: [elsewhere]\n"])
+def test_help_needs_no_whole_params(called, tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+
+    def main(out: str) -> None:
+        raise AssertionError("not reached")
+
+    assert called(main, "--help") == (0, "")
+    assert called(main, "--out", "x")[0] == 1
+
+
+def test_lists_that_a_command_has_no_use_for_are_not_checked(called, tmp_path):
+    (tmp_path / "params.yaml").write_text("targets: [elsewhere]\n")
+
+    def main() -> None:
+        (tmp_path / "done").touch()
+
+    unchecked = functools.partial(command.run, checks_lists=False)
+    assert called(main, run=unchecked) == (0, "")
+    assert (tmp_path / "done").exists()
+
+
+def test_what_is_the_demos_is_refused_where_there_is_no_demo(called, tmp_path):
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    with (tmp_path / "params.yaml").open("w") as file:
+        YAML().dump({**params, "demo": []}, file)
+    (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text())
+
+    def main() -> None:
+        raise AssertionError("not reached")
+
+    status, message = called(main)
+    assert status == 1
+    assert "stopped: params.yaml: demo: [], but origins.image: 'artifacts/demo/encoder'" in message
+
+
+class Inner(Section):
+    width: int
+
+
+class Outer(Params):
+    model: Inner
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "expected"),
+    [
+        (
+            Outer,
+            {"model": {"width": "x"}},
+            "params.yaml does not fit:\n  model.width: Input should",
+        ),
+        (Inner, {"width": "x"}, "a file that holds Inner does not fit:\n  width: Input should be"),
+    ],
+)
+def test_what_does_not_fit_is_not_laid_to_params_alone(called, model, content, expected):
+    def main() -> None:
+        model.model_validate(content)
+
+    status, message = called(main)
+    assert status == 1
+    assert message.startswith(f"\nstopped: {expected}")
+
+
 @pytest.mark.parametrize("words", [[], ["--nonsense"], ["--help"]], ids=" ".join)
 def test_options_are_typers(called, words):
     def main(out: str) -> None:
@@ -99,4 +165,5 @@ def test_help_needs_no_params(stage, tmp_path):
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_is_run_by_command(stage):
     text = (ROOT / f"stages/{stage}.py").read_text()
-    assert text.endswith('if __name__ == "__main__":\n    command.run(main)\n')
+    checks = ", checks_lists=False" if stage == "preset" else ""  # its own are the preset's
+    assert text.endswith(f'if __name__ == "__main__":\n    command.run(main{checks})\n')

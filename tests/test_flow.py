@@ -123,11 +123,13 @@ def test_what_lies_about_in_code_folders_reruns_nothing(flow_done):
     assert flow_done.status() == set()
 
 
-def test_the_parts_of_a_killed_stage_rerun_nothing(flow_done):
+def test_the_parts_and_locks_of_a_killed_stage_rerun_nothing(flow_done):
     parts = [
         flow_done.folder / "artifacts/prepare/.near.4711.part/items.parquet",
         flow_done.folder / "artifacts/runs/near-both-sasrec/.frozen.4711.part/items.npy",
         flow_done.folder / "artifacts/costs/near-both-sasrec/.frozen.json.4711.part",
+        flow_done.folder / "artifacts/runs/near-both-sasrec/.frozen.lock",
+        flow_done.folder / "artifacts/cards/near/.prepare.lock",
     ]
     try:
         for part in parts:

@@ -119,6 +119,53 @@ def test_lists_that_agree_pass(changes):
     lists.check(changed(changes))
 
 
+MINE = {"near": {**RAW, "folder": "mine/near", "covers": "mine/near_cover"}}
+OWN = {  # one's own data, without the demo
+    "demo": [],
+    "sources": [],
+    "targets": ["near"],
+    **{f"domains.{part}": MINE for part in SHIPPED["domains"]},
+    "origins.image": "mine/encoder",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"origins.image": "artifacts/demo/encoder"}, "origins.image: 'artifacts/demo/encoder'"),
+        ({"origins.image": "./artifacts/demo/encoder/model.bin"}, "origins.image: './artifacts"),
+        (
+            {f"domains.{part}": {"near": RAW} for part in SHIPPED["domains"]},
+            f"domains.all.near.folder: {RAW['folder']!r}",
+        ),
+        (
+            {
+                f"domains.{part}": {"near": {**MINE["near"], "covers": RAW["covers"]}}
+                for part in SHIPPED["domains"]
+            },
+            f"domains.all.near.covers: {RAW['covers']!r}",
+        ),
+    ],
+)
+def test_without_the_demo_nothing_of_it_is_left_behind(changes, named):
+    made = lists.generated(ROOT / lists.FLOW)
+    with pytest.raises(files.Stop, match=re.escape(f"params.yaml: demo: [], but {named}")) as stop:
+        lists.check(changed({**OWN, **changes}), made)
+    assert str(stop.value).endswith(" is the demo's: name your own, or write demo: [demo]")
+    lists.check(changed({**OWN, **changes, "demo": ["demo"]}), made)
+
+
+def test_ones_own_data_need_no_demo():
+    lists.check(changed(OWN), lists.generated(ROOT / lists.FLOW))
+
+
+def test_what_the_demo_writes_stands_in_the_flow(tmp_path):
+    flow = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    expected = [*flow["demo"]["outs"], *flow["demo_encoder"]["outs"]]
+    assert lists.generated(ROOT / lists.FLOW) == expected
+    assert lists.generated(tmp_path / "dvc.yaml") == []
+
+
 def test_without_images_no_domain_needs_covers():
     bare = {name: {**raw, "covers": ""} for name, raw in SHIPPED["domains"]["all"].items()}
     domains = {"domains.all": bare, "domains.text": bare, "domains.image": {}, "domains.both": {}}

@@ -1,6 +1,9 @@
 """A preset runs in a work tree of its own: the user's params, lock and report stay as they are."""
 
+import os
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -110,24 +113,49 @@ def test_the_known_presets_are_named(tmp_path, monkeypatch):
 def test_without_a_commit_git_says_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    (tmp_path / "mine.yaml").write_text("demo: []\n")
+    shutil.copy2(ROOT / "params.yaml", tmp_path / "mine.yaml")
     with pytest.raises(files.Stop, match="not a git repository"):
         preset.main(tmp_path / "mine.yaml", tmp_path / "scratch")
 
 
-def test_lists_of_a_preset_that_do_not_agree_stop_before_dvc_begins(small_flow):
+def test_lists_of_a_preset_that_do_not_agree_stop_before_anything_is_made(small_flow):
     done = small_flow.run(*PRESET, write_preset(small_flow, targets=["nowhere"]))
     assert done.returncode == 1
-    assert "stopped: params.yaml: 'nowhere' in sources or targets" in done.stderr
-    assert "Running stage" not in done.stdout
+    expected = "stopped: presets/other.yaml as params.yaml: 'nowhere' in sources or targets"
+    assert expected in done.stderr
+    assert done.stdout == ""
+    assert not (small_flow.folder / ".worktrees").exists()
 
 
-def test_code_that_is_not_committed_is_warned_of(small_flow):
-    with (small_flow.folder / "pipeline/reporting/plots.py").open("a") as file:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "mine.yaml as params.yaml is not YAML: while parsing"),
+        ("demo: []\n", "mine.yaml as params.yaml does not fit:\n  domains: Field required"),
+    ],
+)
+def test_what_is_no_whole_params_stops_and_names_the_preset(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(files.Stop, match=re.escape(message)):
+        preset.read(Path("mine.yaml"))
+
+
+def test_the_users_own_lists_do_not_matter(small_flow):
+    path = write_preset(small_flow)
+    small_flow.edit(targets=["nowhere"])
+    done = small_flow.run(*PRESET, path)
+    assert done.returncode == 0, done.stderr
+    assert stub_flow.ran(done.stdout) == set()
+
+
+@pytest.mark.parametrize("changed", ["pipeline/reporting/plots.py", "requirements.txt"])
+def test_code_that_is_not_committed_is_warned_of(small_flow, changed):
+    with (small_flow.folder / changed).open("a") as file:
         file.write("# a comment\n")
-    path = write_preset(small_flow, targets=["nowhere"])  # so that it ends soon
-    warned = small_flow.run(*PRESET, path).stderr
+    warned = small_flow.run(*PRESET, write_preset(small_flow), "--unpack", "nowhere.sh").stderr
     assert "uncommitted changes of the code are not in its work tree" in warned
+    assert "the data's script nowhere.sh is not there" in warned  # so that it ends soon
 
 
 @pytest.fixture
@@ -156,18 +184,22 @@ def test_a_script_that_fails_leaves_nothing_and_says_so(data):
     assert [path.name for path in folder.parent.iterdir()] == []
 
 
-def test_what_a_killed_script_left_is_swept_by_the_next(data):
+def test_what_a_killed_script_left_is_swept_by_the_next_and_a_living_ones_is_not(data):
     folder, script = data
-    left = folder.parent / ".films.4711.part"
-    left.mkdir(parents=True)
-    (left / "half").touch()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, living = (folder.parent / f".films.{pid}.part" for pid in (dead.pid, os.getppid()))
+    for part in (left, living):
+        part.mkdir(parents=True)
+        (part / "half").touch()
     preset.unpack_data(script('echo whole > "$1/a"\n'), folder)
-    assert [path.name for path in folder.parent.iterdir()] == ["films"]
+    assert {path.name for path in folder.parent.iterdir()} == {"films", living.name}
     assert [path.name for path in folder.iterdir()] == ["a"]
 
 
 def test_a_missing_script_stops(data):
     folder, _ = data
-    with pytest.raises(files.Stop, match=r"the data's script nowhere\.sh is not there"):
+    fix = r"name the right one with --unpack, or lay the raw data out in .*films yourself"
+    with pytest.raises(files.Stop, match=rf"the data's script nowhere\.sh is not there: {fix}"):
         preset.unpack_data(Path("nowhere.sh"), folder)
     assert not folder.exists()

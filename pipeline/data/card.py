@@ -45,7 +45,6 @@ def card(
         else dict(zip(("first", "last"), counts.times, strict=True)),
         "share_without": {
             "text": items["text"].null_count() / len(items),
-            "cover": items["cover"].null_count() / len(items),
             "history": 1 - int(seen.sum()) / len(items),
         },
         "held_out": {
@@ -77,7 +76,7 @@ def repeated(part: split.HeldOut) -> np.ndarray:
 
 def markdown(card: dict[str, Any]) -> str:
     """Write a card as a Markdown table, one row a number; names from the data are escaped."""
-    rows = [f"| {name} | {_shown(name, value)} |" for name, value in _flat(card)]
+    rows = [f"| {escape(name)} | {_shown(name, value)} |" for name, value in _flat(card)]
     warnings = [f"- {escape(warning)}" for warning in card["warnings"]]
     lines = [f"# Data card of {escape(card['domain'])}", "", "| what | value |", "|---|---|", *rows]
     if warnings:

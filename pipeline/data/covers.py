@@ -1,6 +1,7 @@
 """Covers at one size, packed into one memory-mapped array: written once, read at random."""
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import Field
 
-from pipeline.data import missing
+from pipeline.data import files, missing
 from pipeline.data.files import Stop
 from pipeline.params import Section
 
@@ -20,6 +21,18 @@ SUFFIXES = (".jpg", ".jpeg", ".png")  # the first wins where an item has several
 # What a file may really be, whatever its suffix says; formats that call other programs stay out.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; a header that announces more is refused, not decoded
+LARGE = 4_000_000  # pixels; an image of more is shrunk while it is converted
+MAX_THREADS = 4
+TURNS = {  # EXIF's orientation -> what makes it upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DIGESTS = pl.Schema({"cover": pl.String})  # sha256 of the cover's file, hex; null: none, or broken
 
 WITHOUT = (
     "A domain without covers can serve content text only, not image or both: leave its covers "
@@ -34,11 +47,22 @@ class Covers(Section):
     max_missing: float = Field(ge=0, le=1)  # the largest share of items without a readable cover
 
 
+class CoverError(ValueError):
+    """A cover that can't be read; the message says why."""
+
+
 class Pack(NamedTuple):
     """The covers of a domain."""
 
     pixels: np.ndarray  # [M, S, S, 3] uint8, RGB, mapped into memory
     rows: np.ndarray  # [N + 1] int32, an item's row of pixels; -1 where it has no readable cover
+
+
+class Packed(NamedTuple):
+    """What became of the items' covers."""
+
+    broken: dict[int, str]  # item -> why its cover could not be read
+    digests: pl.DataFrame  # N rows of DIGESTS, row i - 1 is item i
 
 
 def listing(folder: Path) -> list[str]:
@@ -50,7 +74,11 @@ def listing(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise Stop(f"{folder}: no such folder of covers; name the right one. {WITHOUT}")
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if _suffix(e.name) in SUFFIXES and e.is_file()]
+        found = [e.name for e in entries if _suffix(e.name) in SUFFIXES and e.is_file()]
+    names = [name for name in found if _is_text(name)]
+    if len(names) < len(found):
+        skipped = f"{len(found) - len(names):,} file names that are not UTF-8 were skipped"
+        sys.stderr.write(f"covers: warning: {folder}: {skipped}; no item can be called so\n")
     if not names:
         rule = f"the rule is <id>{'|'.join(SUFFIXES)}"
         raise Stop(f"{folder}: not one cover in the folder; {rule}. {WITHOUT}")
@@ -65,7 +93,27 @@ def by_id(names: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def pack(folder: Path, names: Sequence[str | None], size: int, out: Path) -> dict[int, str]:
+def names(items: pl.DataFrame, listed: Sequence[str]) -> list[str | None]:
+    """Name each item's cover: the file that the item table names, else <id>.jpg, .jpeg or .png.
+
+    Args:
+        items: N rows of `tables.ITEMS`.
+        listed: what `listing` found.
+
+    Returns:
+        Name i - 1 is that of item i, None where there is none; names that the table gives may be
+        any text, and need not be listed.
+    """
+    found = by_id(listed)
+    return [
+        found.get(item) if named is None else named or None
+        for item, named in items.select("id", "cover").iter_rows()
+    ]
+
+
+def pack(
+    folder: Path, names: Sequence[str | None], listed: Sequence[str], size: int, out: Path
+) -> Packed:
     """Decode each item's cover to size x size RGB and write pixels.npy and rows.npy.
 
     A cover is found by its name in the folder's listing, so that no name can lead elsewhere.
@@ -73,38 +121,44 @@ def pack(folder: Path, names: Sequence[str | None], size: int, out: Path) -> dic
     Args:
         folder: the folder of covers.
         names: name i - 1 is the file of item i; None for an item without one.
+        listed: what `listing` found in the folder.
         size: pixels of a side.
         out: the folder to write in.
-
-    Returns:
-        Item -> why its cover could not be read.
     """
-    there = set(listing(folder))
+    there = set(listed)
     items = [item for item, name in enumerate(names, 1) if name is not None]
     out.mkdir(parents=True, exist_ok=True)
     shape = (len(items), size, size, 3)
     pixels = np.lib.format.open_memmap(out / "pixels.npy", "w+", np.uint8, shape)
+    broken: dict[int, str] = {}
+    digests: list[str | None] = [None] * len(names)
 
-    def decode(row: int) -> str | None:
-        name = str(names[items[row] - 1])
+    def decode(row: int) -> None:
+        item, name = items[row], str(names[items[row] - 1])
         if name not in there:
-            return f"{name!r} is not in {folder}"
+            broken[item] = f"{name!r} is not in {folder}"
+            return
         try:
             pixels[row] = read(folder / name, size)
-        except Exception as error:  # noqa: BLE001  # fed with garbage, decoders raise anything
-            return f"{name!r}: {_reason(error)}"
-        return None
+            digests[item - 1] = files.sha256(folder / name)
+        except CoverError as error:
+            broken[item] = f"{name!r}: {error}"
 
     Image.init()  # load the decoders before the threads ask for them
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as threads:
+    with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as threads:
         warnings.simplefilter("ignore")  # what Pillow warns of is refused in `read`, or harmless
-        reasons = list(threads.map(decode, range(len(items))))
+        for _ in threads.map(decode, range(len(items))):
+            pass  # raises here what is raised there
     pixels.flush()
-    broken = {item: why for item, why in zip(items, reasons, strict=True) if why is not None}
     rows = np.full(len(names) + 1, -1, np.int32)
-    rows[items] = np.where([why is None for why in reasons], np.arange(len(items)), -1)
+    rows[items] = [-1 if item in broken else row for row, item in enumerate(items)]
     np.save(out / "rows.npy", rows)
-    return broken
+    return Packed(dict(sorted(broken.items())), pl.DataFrame({"cover": digests}, DIGESTS))
+
+
+def _threads() -> int:
+    """Say how many covers are decoded at once: each may hold hundreds of MB."""
+    return min(os.cpu_count() or 1, MAX_THREADS)
 
 
 def load(folder: Path) -> Pack:
@@ -112,17 +166,24 @@ def load(folder: Path) -> Pack:
     return Pack(np.load(folder / "pixels.npy", mmap_mode="r"), np.load(folder / "rows.npy"))
 
 
-def card(
-    domain: str, items: pl.DataFrame, broken: dict[int, str], settings: Covers
-) -> dict[str, Any]:
+def write_digests(folder: Path, digests: pl.DataFrame) -> None:
+    """Write the covers' digests, by which items that domains share are found: digests.parquet."""
+    digests.match_to_schema(DIGESTS).write_parquet(folder / "digests.parquet")
+
+
+def read_digests(folder: Path) -> pl.DataFrame:
+    """Read the covers' digests: N rows of DIGESTS, row i - 1 is item i."""
+    return pl.read_parquet(folder / "digests.parquet")
+
+
+def card(domain: str, items: pl.DataFrame, packed: Packed, settings: Covers) -> dict[str, Any]:
     """Count items without a readable cover (items as in `tables.ITEMS`), and name broken files.
 
     Raises:
         Stop: no item has a readable cover, or more lack one than max_missing allows.
     """
-    absent = items["cover"].is_null().to_numpy().copy()
-    absent[[item - 1 for item in broken]] = True
-    missing_ids = items["id"].filter(pl.Series(absent)).to_list()
+    broken, absent = packed.broken, packed.digests["cover"].is_null()
+    missing_ids = items["id"].filter(absent).to_list()
     first = f" The first that is broken: {next(iter(broken.values()))}." if broken else ""
     if absent.all():
         texts = items["text"].count()
@@ -149,9 +210,18 @@ def read(path: Path, size: int) -> np.ndarray:
     """Decode an image to [size, size, 3] uint8 RGB: upright, on white, bilinear.
 
     Raises:
-        ValueError: the file is empty or announces more than MAX_PIXELS.
-        Exception: whatever the decoder raises on a file that is no whole image.
+        CoverError: the file is empty, announces more than MAX_PIXELS, or is no whole image.
+        MemoryError: there is not enough memory for it, which says nothing of the file.
     """
+    try:
+        return _decode(path, size)
+    except MemoryError:
+        raise
+    except Exception as error:  # fed with garbage, decoders raise anything
+        raise CoverError(_reason(error)) from error
+
+
+def _decode(path: Path, size: int) -> np.ndarray:
     if path.stat().st_size == 0:
         raise ValueError("the file is empty (0 bytes)")
     with Image.open(path, formats=FORMATS) as image:
@@ -159,19 +229,49 @@ def read(path: Path, size: int) -> np.ndarray:
         if width * height > MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels, more than {MAX_PIXELS:,}: not decoded")
         image.draft(None, (2 * size, 2 * size))  # JPEGs far larger than needed decode smaller
-        upright = ImageOps.exif_transpose(image)
-        return np.asarray(_rgb(upright).resize((size, size), Image.Resampling.BILINEAR))
+        image.load()
+        small = _shrink(image, size)
+        turn = TURNS.get(_orientation(image))
+    return np.asarray(small if turn is None else small.transpose(turn))
+
+
+def _shrink(image: Image.Image, size: int) -> Image.Image:
+    """Convert to RGB and resize, a large image strip by strip: whole it is in memory only once."""
+    width, height = image.size
+    across = down = 1
+    if width * height > LARGE:
+        across, down = (max(1, side // (2 * size)) for side in image.size)
+    if (across, down) == (1, 1):
+        return _rgb(image).resize((size, size), Image.Resampling.BILINEAR)
+    small = Image.new("RGB", (-(-width // across), -(-height // down)))
+    rows = max(1, LARGE // (width * down))  # of `small`, a strip
+    for top in range(0, small.height, rows):
+        strip = image.crop((0, top * down, width, min((top + rows) * down, height)))
+        small.paste(_rgb(strip).reduce((across, down)), (0, top))
+    whole = (0, 0, width / across, height / down)
+    return small.resize((size, size), Image.Resampling.BILINEAR, whole)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     """Convert any mode to RGB; 16 bits become 8, what is transparent becomes white."""
     if image.mode.startswith("I"):
-        grey = np.asarray(image).astype(np.float64) / 257  # 65,535 -> 255
-        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+        deep = np.asarray(image)
+        grey = (deep.clip(0, 65_535) // 257).astype(np.uint8)  # 65,535 -> 255
+        if "transparency" in image.info:
+            grey[deep == image.info["transparency"]] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.has_transparency_data:
         top = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", top.size, "white"), top).convert("RGB")
     return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read how a loaded image is to be turned; 1, not at all, where its EXIF can't be read."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001  # of broken EXIF anything may come, and the pixels are fine
+        return 1
 
 
 def _reason(error: Exception) -> str:
@@ -180,6 +280,15 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"more than {MAX_PIXELS:,} pixels: not decoded"
     return str(error) or type(error).__name__
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a file's name is UTF-8: what is not can be no item's id."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _suffix(name: str) -> str:

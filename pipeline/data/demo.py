@@ -9,11 +9,13 @@ knows the chain and every state can't do better than the oracle, whose hit rate 
 """
 
 import io
+import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from pipeline.data import files, pictures
 from pipeline.params import Section
@@ -44,9 +46,9 @@ ORDINARY_WORDS = (
 class Size(Section):
     """How large one domain is."""
 
-    users: int
-    items: int
-    mean_length: float  # items a user, in [5, 23]
+    users: int = Field(ge=1)
+    items: int = Field(ge=LONGEST + CUTOFF)  # who has had the most still has CUTOFF to choose from
+    mean_length: float = Field(ge=SHORTEST, le=LONGEST)  # items a user
 
 
 class DemoData(Section):
@@ -74,6 +76,8 @@ DIALECTS = {
     "cold": Dialect(slice(0, 4), "plain", ""),
 }
 SOURCE = "harbor"
+ORACLE = "oracle.json"  # in a generated domain's folder: what `oracle` gives
+ANSWERS = ("hr@10", "hits@10", "random@10", "candidates")
 
 
 class Catalogue(NamedTuple):
@@ -175,9 +179,38 @@ def oracle(path: np.ndarray, final: np.ndarray) -> dict[str, float]:
     return {
         "hr@10": float(np.take_along_axis(chances, best, axis=1).sum(axis=1).mean()),
         "hits@10": float((best == held_out[:, None]).any(axis=1).mean()),
-        "random@10": float((CUTOFF / (len(catalogue) - lengths + 1)).mean()),
+        "random@10": float(np.minimum(1, CUTOFF / (len(catalogue) - lengths + 1)).mean()),
         "candidates": len(catalogue),
     }
+
+
+def read_oracle(folder: Path) -> dict[str, float] | None:
+    """Read the known answer of a raw folder, where it has one.
+
+    Raises:
+        Stop: there is such a file, but not with what `oracle` gives.
+    """
+    path = folder / ORACLE
+    if not path.is_file():
+        return None
+    fix = f"only generated data have this file, with {', '.join(ANSWERS)}; take it away"
+    try:
+        answer = files.read_json(path)
+    except ValueError as error:
+        raise files.Stop(f"{path}: not JSON ({error}); {fix}") from None
+    if not isinstance(answer, dict):
+        raise files.Stop(f"{path}: {answer!r} is no object of numbers; {fix}")
+    for key in [*answer, *ANSWERS]:
+        if key not in ANSWERS or not _is_number(answer.get(key)):
+            raise files.Stop(
+                f"{path}: {key!r} is {answer.get(key)!r}; the rule is a number each; {fix}"
+            )
+    return answer
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a value of JSON is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def invented_words() -> list[list[str]]:
@@ -241,7 +274,7 @@ def write_domain(name: str, size: Size, folder: Path, rng: np.random.Generator) 
     pl.DataFrame(columns).write_csv(folder / f"{name}_item.csv", include_header=False)
     log = pairs(path, ids, name[0], rng)
     log.write_csv(folder / f"{name}_pair.csv", include_header=False)
-    files.write_json(folder / "oracle.json", oracle(path, final))
+    files.write_json(folder / ORACLE, oracle(path, final))
 
 
 def pairs(path: np.ndarray, ids: list[str], prefix: str, rng: np.random.Generator) -> pl.DataFrame:

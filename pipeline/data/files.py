@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.data import locks
+
 
 class Stop(Exception):  # noqa: N818  # not a defect of the program: the user's input can't be used
     """A stop with a message for the user: what, where, which value, the rule and the fix."""
@@ -45,21 +47,23 @@ def read_json(path: Path) -> Any:  # noqa: ANN401  # whatever JSON can hold
 def atomic_folder(out: Path) -> Iterator[Path]:
     """Give a folder to write in that takes the place of `out` at success and vanishes otherwise.
 
-    Where a process was killed, its folder vanishes when the next one comes.
+    A process that writes the same folder is waited for, so that what it was started for, perhaps
+    with other settings, never comes last. Where one was killed, its folder vanishes when the next
+    one comes.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
-        if not _is_alive(int(left.name.split(".")[-2])):
-            shutil.rmtree(left, ignore_errors=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        yield part
-        shutil.rmtree(out, ignore_errors=True)
-        part.replace(out)
-    finally:
+    with locks.held(out.with_name(f".{out.name}.lock")):
+        for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+            if not _is_alive(int(left.name.split(".")[-2])):
+                shutil.rmtree(left, ignore_errors=True)
+        part = out.with_name(f".{out.name}.{os.getpid()}.part")
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            shutil.rmtree(out, ignore_errors=True)
+            part.replace(out)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def _is_alive(process: int) -> bool:

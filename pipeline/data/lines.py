@@ -1,10 +1,16 @@
 """Rows of a text table with their line numbers: slow, exact, for small files and for blame."""
 
 import csv
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pipeline.data.files import Stop
+
+LONGEST = 1 << 24  # characters of a field; more means that a quote is not closed
+csv.field_size_limit(LONGEST)  # as it comes, 131,072: less than a title page, or a user's items
+INTEGER = re.compile("[+-]?0{0,99}[0-9]{1,19}")
+QUOTED = re.compile('(?:^|(?<=,))"(?:[^"]|"")*"(?=,|\r?\n?$)')
 
 
 def check_file(path: Path) -> None:
@@ -26,11 +32,25 @@ def rows(path: Path, delimiter: str = ",", quoted: bool = True) -> Iterator[tupl
     """Read a table row by row: (line its row begins at, from 1; its fields). Skips blank lines.
 
     Raises:
-        Stop: a line is not UTF-8 or breaks the rules of quoting.
+        Stop: a line is not UTF-8, breaks the rules of quoting, or holds a field of more than
+            LONGEST characters.
     """
+    for line, row, _ in _rows(path, delimiter, quoted):
+        yield line, row
+
+
+def _rows(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str], str]]:
+    """Read a table row by row, each with its text as it stands in the file."""
+    text: list[str] = []  # the lines of the row at hand
+
+    def kept(lines: Iterable[str]) -> Iterator[str]:
+        for one in lines:
+            text.append(one)
+            yield one
+
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(
-            file,
+            kept(file),
             delimiter=delimiter,
             strict=True,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
@@ -39,8 +59,9 @@ def rows(path: Path, delimiter: str = ",", quoted: bool = True) -> Iterator[tupl
         try:
             for row in reader:
                 if row:
-                    yield line, row
+                    yield line, row, "".join(text)
                 line = reader.line_num + 1
+                text.clear()
         except UnicodeDecodeError:
             raise Stop(_not_utf8(path)) from None
         except csv.Error as error:
@@ -58,9 +79,26 @@ def blame(
     Raises:
         Stop: a row breaks the rule, or the file is no readable table at all.
     """
-    for line, row in rows(path, delimiter, quoted):
-        if problem := rule(row):
+    for line, row, text in _rows(path, delimiter, quoted):
+        if problem := _unreadable(text, quoted) or rule(row):
             raise Stop(f"{path}, line {line}: {problem}")
+
+
+def is_integer(text: str) -> bool:
+    """Tell whether a text is a whole number of 64 bits, as a timestamp is."""
+    return bool(INTEGER.fullmatch(text)) and -(2**63) <= int(text) < 2**63
+
+
+def _unreadable(text: str, quoted: bool) -> str | None:
+    """Say what in a row, as it stands in the file, Python's reader takes and Polars does not."""
+    if text.endswith("\r"):
+        return (
+            "the line ends in a carriage return alone; the rule is a line feed at its end "
+            "(tr '\\r' '\\n')"
+        )
+    if quoted and '"' in QUOTED.sub("", text):
+        return 'a quote within a field; a field that holds quotes stands in "…", its quotes doubled'
+    return None
 
 
 def _not_utf8(path: Path) -> str:

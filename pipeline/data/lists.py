@@ -2,7 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, NoReturn
+
+from ruamel.yaml import YAML
 
 from pipeline.data import files
 from pipeline.params import FILE, Params, Section
@@ -19,6 +22,7 @@ ORDER = {
     "frozen_zeroshot": "frozen_transfer",
     "tuned_zeroshot": "tuned_transfer",
 }
+FLOW = Path("dvc.yaml")
 WORD = re.compile(r"[A-Za-z0-9_]+")
 SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a command
 
@@ -74,13 +78,25 @@ class Lists(Params):
     origins: dict[Literal["text", "image"], str]
 
 
-def check(lists: Lists) -> None:
+def generated(flow: Path) -> list[str]:
+    """List the paths that the demo's blocks write, those of dvc.yaml that fan out over `demo`."""
+    blocks = YAML(typ="safe").load(flow)["stages"].values() if flow.is_file() else []
+    of_demo = [block for block in blocks if "${demo}" in block.get("matrix", {}).values()]
+    return [out for block in of_demo for out in block["outs"]]
+
+
+def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     """See that the lists agree, before anything is computed.
+
+    Args:
+        lists: those of params.yaml.
+        generated: the paths that only the demo writes.
 
     Raises:
         Stop: they do not; the message names both lists.
     """
     _check_words(lists)
+    _check_demo(lists, generated)
     if len(lists.sources) > 1:
         stop(f"sources: {lists.sources}", "at most one source; run again for another")
     listed: dict[str, Sequence[str]] = {
@@ -116,6 +132,23 @@ def _check_words(lists: Lists) -> None:
         for path in (raw.folder, raw.covers):
             if SHELL & set(path):
                 stop(f"domains.all.{name}: {path!r}", 'a path may not have " $ ` \\ or a new line')
+
+
+def _check_demo(lists: Lists, generated: Sequence[str]) -> None:
+    """See that nothing is expected of a demo that is not there, though it may have left files."""
+    if lists.demo:
+        return
+    named = {f"origins.{modality}": path for modality, path in lists.origins.items()}
+    for name, raw in lists.domains.all.items():
+        named[f"domains.all.{name}.folder"] = raw.folder
+        named[f"domains.all.{name}.covers"] = raw.covers
+    for key, path in named.items():
+        for made in generated:
+            if path and Path(path).absolute().is_relative_to(Path(made).absolute()):
+                stop(
+                    f"demo: [], but {key}: {path!r} is the demo's",
+                    "name your own, or write demo: [demo]",
+                )
 
 
 def _check_domains(lists: Lists) -> None:

@@ -1,6 +1,5 @@
 """NineRec's files: D_item.csv, and D_pair.csv or D_behaviour.tsv."""
 
-import re
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +8,6 @@ from polars.exceptions import PolarsError
 from pipeline.data import lines, raw
 from pipeline.data.files import Stop
 
-INTEGER = re.compile(r"[+-]?\d{1,18}")
 TIMED = 3  # columns of a pair file with timestamps
 LANGUAGES = {"zh": 1, "en": 2}  # the column of D_item.csv
 PAIR = "item,user or user,item, then perhaps an integer timestamp, without a header"
@@ -26,7 +24,7 @@ def read(folder: Path, language: str) -> raw.Raw:
     """
     if language not in LANGUAGES:
         raise Stop(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
-    name = folder.resolve().name
+    name = folder.absolute().name  # a link's own, not that of what it leads to
     pair, behaviour = folder / f"{name}_pair.csv", folder / f"{name}_behaviour.tsv"
     items, warnings = _items(folder / f"{name}_item.csv", language)
     if behaviour.exists() and not (pair.exists() and _pair_width(pair) == TIMED):
@@ -64,6 +62,7 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
     names = ["first", "second", "timestamp"][:width]
     scan = pl.scan_csv(
         path,
+        glob=False,
         has_header=False,
         schema=dict.fromkeys(names, pl.String),
         row_index_name="line",
@@ -77,23 +76,24 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
             return f"{len(row)} columns where line 1 has {width}; the rule is {PAIR}"
         if not (row[0] and row[1]):
             return f"an id is empty ({','.join(row)!r}); the rule is {PAIR}"
-        if not all(INTEGER.fullmatch(t) for t in row[2:]):
-            return f"the timestamp {row[2]!r} is not an integer; the rule is {PAIR}"
+        if not all(lines.is_integer(t) for t in row[2:]):
+            return f"the timestamp {row[2]!r} is not an integer of 64 bits; the rule is {PAIR}"
         return None
 
-    nulls = frame.select(pl.len(), bad=pl.any_horizontal(pl.all().is_null()).sum())
+    is_bad = pl.any_horizontal(pl.all().is_null(), *(pl.col(name) == "" for name in names[:2]))
+    checks = frame.select(pl.len(), bad=pl.col("line").filter(is_bad).min())
     try:
         counted, first, second = pl.collect_all(
-            [nulls, *(frame.group_by(id=name).agg() for name in names[:2])],
+            [checks, *(frame.group_by(id=name).agg() for name in names[:2])],
             engine="streaming",
         )
     except PolarsError as error:
         lines.blame(path, rule)
         raise Stop(f"{path}: can't be read as CSV ({error})") from error
     count, bad = counted.row(0)
-    if bad or not count:
+    if bad is not None or not count:
         lines.blame(path, rule)
-        raise Stop(f"{path}: {bad} of {count} rows are incomplete; the rule is {PAIR}")
+        raise Stop(f"{path}, row {bad or 1}: a value is missing; the rule is {PAIR}")
 
     order, warning = _order(first, second, items, path)
     return raw.Raw(
@@ -112,10 +112,10 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
 def _order(
     first: pl.DataFrame, second: pl.DataFrame, items: pl.DataFrame, path: Path
 ) -> tuple[list[str], list[str]]:
-    """Decide which column holds items: the one whose set of ids is more like the item table's.
+    """Decide which column holds items: the one whose ids are all in the item table.
 
-    Shares of known ids alone would not do: where both ids are plain numbers, each user's id may
-    well be some item's id too.
+    Where those of both are, or of neither, it is the one whose set of ids is more like the item
+    table's: if both are plain numbers, each user's id may well be some item's id too.
     """
     alike: list[float] = []
     known: list[bool] = []
@@ -123,13 +123,18 @@ def _order(
         both = int(ids["id"].is_in(items["id"].implode()).to_numpy().sum())
         alike.append(both / (len(ids) + len(items) - both))
         known.append(both == len(ids))
-    order = ["item", "user"] if alike[0] >= alike[1] else ["user", "item"]
-    if not all(known):
+    is_liker = alike[0] >= alike[1]
+    is_first = is_liker if known[0] == known[1] else known[0]
+    order = ["item", "user"] if is_first else ["user", "item"]
+    if all(known):
+        why = "every id of either column is an item's id"
+    elif is_first != is_liker:
+        why = "every id of one column alone is an item's id, though there are few of them"
+    else:
         return order, []
     return order, [
-        f"{path.name}: every id of either column is an item's id; taken as {','.join(order)}, "
-        f"since the ids are {alike[0]:.0%} and {alike[1]:.0%} like the item table's; "
-        "if that is wrong, give the user ids a prefix"
+        f"{path.name}: {why}; taken as {','.join(order)}; the ids are {alike[0]:.0%} and "
+        f"{alike[1]:.0%} like the item table's; if that is wrong, give the user ids a prefix"
     ]
 
 
@@ -145,6 +150,7 @@ def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw
 
     scan = pl.scan_csv(
         path,
+        glob=False,
         has_header=False,
         separator="\t",
         quote_char=None,
@@ -158,9 +164,10 @@ def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw
         lines.blame(path, rule, "\t", quoted=False)
         raise Stop(f"{path}: can't be read ({error})") from error
     empty = pl.col("user").is_null() | (pl.col("item").fill_null("").str.strip_chars() == "")
-    if frame.is_empty() or frame.select(empty.any()).item():
+    bad = frame.select(pl.col("line").filter(empty).min()).item()
+    if frame.is_empty() or bad is not None:
         lines.blame(path, rule, "\t", quoted=False)
-        raise Stop(f"{path}: not one interaction in it; the rule is {BEHAVIOUR}")
+        raise Stop(f"{path}, row {bad or 1}: no interaction in it; the rule is {BEHAVIOUR}")
     users = frame.unique("user", keep="last", maintain_order=True)
     if len(users) < len(frame):
         warnings = [

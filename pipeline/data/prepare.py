@@ -1,13 +1,12 @@
 """Raw tables to a prepared domain: numbered, in order, without the rows that don't fit."""
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pipeline.data import covers, missing, sequences, split, table, tables
+from pipeline.data import missing, sequences, split, table, tables
 from pipeline.data.files import Stop
 from pipeline.data.raw import Raw
 from pipeline.params import Section
@@ -39,7 +38,6 @@ class Counts(NamedTuple):
 def prepare(
     domain: str,
     raw: Raw,
-    names: Sequence[str],
     settings: Prepare,
     protocol: split.Protocol,
 ) -> tuple[tables.Prepared, Counts]:
@@ -48,7 +46,6 @@ def prepare(
     Args:
         domain: its name, for messages.
         raw: what the reader gave.
-        names: the covers folder's listing; empty where there are no covers.
         settings: the section `prepare`.
         protocol: min_items, and what the candidates are.
 
@@ -56,7 +53,7 @@ def prepare(
         Stop: unknown items or missing texts above what the settings allow, no user left, or
             fewer candidate items than the protocol's cutoff.
     """
-    items = _items(raw.items, names)
+    items = raw.items
     lacking = items.filter(pl.col("text").is_null())["id"].to_list()
     missing.check(
         f"{domain}: no text", lacking, len(items), settings.max_missing,
@@ -99,16 +96,6 @@ def prepare(
         if raw.timed
         else None,
     )
-
-
-def _items(items: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
-    """Give each item its cover's file name, as far as it is in the folder's listing."""
-    if items["cover"].null_count() < len(items):  # the table names the files itself
-        there = pl.col("cover").is_in(pl.Series(names, dtype=pl.String).implode())
-        return items.with_columns(cover=pl.when(there).then("cover"))
-    by_id = covers.by_id(names)
-    found = pl.DataFrame({"id": by_id.keys(), "cover": by_id.values()}, tables.COVERS)
-    return items.drop("cover").join(found, on="id", how="left", maintain_order="left")
 
 
 def _unknown(known: pl.LazyFrame, raw: Raw, allowed: float) -> int:

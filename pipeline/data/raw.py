@@ -11,7 +11,7 @@ class Raw(NamedTuple):
 
     interactions: pl.LazyFrame  # user, item String; timestamp Int64, 0 if there is none;
     # line UInt32 from 1, position UInt32: the file's order, and for messages
-    items: pl.DataFrame  # id, text String, unique ids; cover String or null: its file's name
+    items: pl.DataFrame  # id, text, cover String, unique ids; cover as in tables.ITEMS
     size: int  # interactions
     timed: bool  # there are timestamps
     source: Path  # the file of the interactions

@@ -1,17 +1,14 @@
 """Scratch folders: where killed work goes on, one process at a time."""
 
 import contextlib
-import fcntl
 import hashlib
 import itertools
 import json
-import os
 import shutil
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.data import files
+from pipeline.data import files, locks
 
 
 def key(described: object, inputs: Iterable[Path], code: Iterable[Path]) -> str:
@@ -31,41 +28,24 @@ def key(described: object, inputs: Iterable[Path], code: Iterable[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[bool]:
+def locked(folder: Path) -> contextlib.AbstractContextManager[bool]:
     """Hold a scratch folder alone; wait for a process that still works in it.
 
-    Yields:
-        Whether another process was waited for: it may have finished the work.
+    Returns:
+        A context that gives whether another process was waited for: it may have finished the work.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    waited = False
-    with folder.with_name(f"{folder.name}.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            sys.stderr.write(f"waiting for process {lock.read().strip()}, which does this work\n")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            waited = True
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield waited
+    return locks.held(folder.with_name(f"{folder.name}.lock"))
 
 
 def clear(folder: Path) -> None:
-    """Remove a scratch folder; its lock file stays, for whoever may wait at it."""
+    """Remove a scratch folder."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(root: Path) -> None:
     """Remove all scratch, unless somebody works there: once all is done nothing goes on from it."""
     with contextlib.ExitStack() as held:
-        for lock in root.rglob("*.lock"):
-            opened = held.enter_context(lock.open("a+"))
-            try:
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        for path in root.rglob("*.lock"):
+            if not locks.is_free(held.enter_context(path.open("a+"))):
                 return
         clear(root)

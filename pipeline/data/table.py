@@ -1,6 +1,5 @@
 """One's own files: interactions and items as CSV or Parquet, with column names from params.yaml."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from pipeline.params import Section
 
 # column -> what is wrong with a value, or None
 Rules = dict[str, Callable[[str], str | None]]
-INTEGER = re.compile(r"[+-]?\d{1,18}")
+ROW = "\0row"  # numbers the rows; no column of one's own is called so
 
 
 class Table(Section):
@@ -47,7 +46,7 @@ def read(folder: Path, columns: Table) -> raw.Raw:
         user=pl.col(columns.user).cast(pl.String),
         item=pl.col(columns.item).cast(pl.String),
         timestamp=time.cast(pl.Int64),
-        line="line",
+        line=ROW,
         position=pl.lit(0, pl.UInt32),
     )
     rules: Rules = {columns.user: _no_id, columns.item: _no_id}
@@ -78,14 +77,16 @@ def _items(path: Path, columns: Table) -> pl.DataFrame:
     scan = _scan(path, [n for n in (columns.id, *columns.text, columns.cover) if n])
     texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in columns.text]
     parts: list[pl.Expr] = [pl.when(text != "").then(text) for text in texts]
-    cover = pl.col(columns.cover) if columns.cover else pl.lit(None)
+    cover = pl.lit(None, pl.String)
+    if columns.cover:  # "": the column names none for this item, so none is looked for
+        cover = pl.col(columns.cover).cast(pl.String).fill_null("")
     rules: Rules = {columns.id: _no_id}
     items = _collect(
         scan.select(
-            "line",
+            line=ROW,
             id=pl.col(columns.id).cast(pl.String),
             text=pl.concat_str(parts or [pl.lit("")], separator=". ", ignore_nulls=True),
-            cover=cover.cast(pl.String),
+            cover=cover,
         ),
         path,
         rules,
@@ -103,9 +104,9 @@ def _no_id(value: str) -> str | None:
 
 
 def _no_integer(value: str) -> str | None:
-    if INTEGER.fullmatch(value):
+    if lines.is_integer(value):
         return None
-    return f"is {value!r}; the rule is an integer timestamp (or a date column in Parquet)"
+    return f"is {value!r}; the rule is an integer of 64 bits (or a date column in Parquet)"
 
 
 def _integer(column: str, kind: pl.DataType) -> pl.Expr:
@@ -115,22 +116,24 @@ def _integer(column: str, kind: pl.DataType) -> pl.Expr:
 
 
 def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
-    """Open a file lazily; `line` numbers the lines of a CSV file, the rows of a Parquet file."""
+    """Open a file lazily; ROW numbers the lines of a CSV file, the rows of a Parquet file."""
     lines.check_file(path)
     try:
         match path.suffix:
             case ".csv":
                 scan = pl.scan_csv(
-                    path, infer_schema=False, row_index_name="line", row_index_offset=2
+                    path, glob=False, infer_schema=False, row_index_name=ROW, row_index_offset=2
                 )
             case ".parquet":
-                scan = pl.scan_parquet(path, row_index_name="line", row_index_offset=1)
+                scan = pl.scan_parquet(path, glob=False, row_index_name=ROW, row_index_offset=1)
             case other:
                 raise Stop(f"{path}: the name ends in {other!r}; the rule is .csv or .parquet")
-        there = [c for c in scan.collect_schema() if c != "line"]
+        there = [c for c in scan.collect_schema() if c != ROW]
     except PolarsError as error:
         raise Stop(_unreadable(path, {}, error)) from error
     if lacking := [c for c in columns if c not in there]:
+        if path.suffix == ".csv":
+            _blame_csv(path, {})
         raise Stop(
             f"{path}: no column {', '.join(map(repr, lacking))}; its columns are "
             f"{', '.join(map(repr, there))}. Name them in params.yaml, prepare.table"
@@ -156,7 +159,7 @@ def _blame(path: Path, rules: Rules, scan: pl.LazyFrame, line: int) -> None:
     """Stop at the row that breaks a rule, naming its value."""
     if path.suffix == ".csv":
         _blame_csv(path, rules)
-    row = scan.filter(pl.col("line") == line).select(*rules).collect().row(0, named=True)
+    row = scan.filter(pl.col(ROW) == line).select(*rules).collect().row(0, named=True)
     for column, rule in rules.items():
         value = "" if row[column] is None else str(row[column])
         if problem := rule(value):

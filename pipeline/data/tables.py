@@ -11,15 +11,14 @@ from pipeline.data import sequences
 PAD = sequences.PAD
 
 ITEMS = pl.Schema({"id": pl.String, "text": pl.String, "cover": pl.String})
-COVERS = pl.Schema({"id": pl.String, "cover": pl.String})  # file names by item
 USERS = pl.Schema({"id": pl.String, "valid": pl.Int32, "test": pl.Int32})
 
 
 class Prepared(NamedTuple):
     """A domain as every later stage reads it."""
 
-    items: pl.DataFrame  # N rows of ITEMS, row i - 1 is item i; text and cover are null if missing;
-    # cover is the name of a file inside the covers folder
+    items: pl.DataFrame  # N rows of ITEMS, row i - 1 is item i; text is null if missing; cover is
+    # the file that a column of the raw table names, "" if none; null where no column names covers
     users: pl.DataFrame  # U rows of USERS; valid and test are the held-out items
     sequences: sequences.Lists  # row u is user u's whole history, oldest first
 
@@ -36,9 +35,14 @@ def save(folder: Path, prepared: Prepared) -> None:
 def load(folder: Path) -> Prepared:
     """Read a prepared domain; its sequences stay on disk, mapped into memory."""
     return Prepared(
-        items=pl.read_parquet(folder / "items.parquet"),
+        items=load_items(folder),
         users=pl.read_parquet(folder / "users.parquet"),
         sequences=sequences.Lists(
             np.load(folder / "sequences.npy", mmap_mode="r"), np.load(folder / "offsets.npy")
         ),
     )
+
+
+def load_items(folder: Path) -> pl.DataFrame:
+    """Read the items of a prepared domain alone: N rows of ITEMS."""
+    return pl.read_parquet(folder / "items.parquet")

@@ -14,7 +14,7 @@ NAMES = [f"v{i}" for i in range(1, 11)]
 @pytest.fixture
 def described():
     items = pl.DataFrame(
-        {"id": NAMES, "text": [None, *"bcdefghij"], "cover": [None] * 5 + NAMES[5:]},
+        {"id": NAMES, "text": [None, *"bcdefghij"], "cover": [None] * 10},
         schema=tables.ITEMS,
     )
     # train parts 1 2 3 | 1 2 3 4; u1's test item 2 is in its own window, u2's 8 is in no train part
@@ -43,7 +43,7 @@ def test_hand_worked_numbers(described):
             "mean": 5.5,
         },
         "time": {"first": 5, "last": 1234567},
-        "share_without": {"text": 1 / 10, "cover": 5 / 10, "history": 1 - 4 / 10},
+        "share_without": {"text": 1 / 10, "history": 1 - 4 / 10},
         "held_out": {"valid": {"repeated": 0, "cold": 1}, "test": {"repeated": 1, "cold": 1}},
         "read": 15,
         "duplicates": 2,
@@ -62,6 +62,11 @@ def test_markdown_shows_every_number_and_no_markup(described):
     assert "| held out test repeated | 1 |" in text
     assert r"| source | &lt;i&gt;\_pair.csv |" in text
     assert text.endswith("\nWarnings\n\n- a\\|b \\*c\\*\n")
+
+
+def test_names_in_a_card_are_escaped_too(described):
+    text = card.markdown({**described, "oracle": {"<b>|x": 1.0}})
+    assert "| oracle &lt;b&gt;\\|x | 1.0 |" in text
 
 
 def test_repeated_depends_on_what_is_masked():

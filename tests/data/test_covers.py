@@ -1,17 +1,22 @@
 """Covers of every kind: packed, or named with what is wrong with them."""
 
+import hashlib
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from pipeline.data import covers, tables
 from pipeline.data.files import Stop
 
+ROOT = Path(__file__).parents[2]
 RED, BLUE = (220, 30, 30), (30, 30, 220)
 
 
@@ -83,11 +88,41 @@ def test_what_is_transparent_becomes_white(tmp_path, mode):
     assert (covers.read(tmp_path / "x.png", 4) == 255).all()
 
 
-def test_exif_rotation_is_applied(tmp_path):
+def test_what_is_transparent_in_16_bits_becomes_white(tmp_path):
+    deep = np.full((8, 8), 1000, np.uint16)
+    deep[:, 4:] = 128 * 257
+    Image.fromarray(deep).save(tmp_path / "x.png", transparency=1000)
+    pixels = covers.read(tmp_path / "x.png", 8)
+    assert (pixels[:, :4] == 255).all()
+    assert (pixels[:, 4:] == 128).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_exif_orientation_is_applied(tmp_path, form, orientation):
+    corner = Image.new("RGB", (64, 32), "white")
+    corner.paste("black", (0, 0, 32, 16))
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise: left becomes top
-    halves().save(tmp_path / "x.jpg", exif=exif, quality=95)
-    left, right = sides(covers.read(tmp_path / "x.jpg", 16).swapaxes(0, 1))
+    exif[ExifTags.Base.Orientation] = orientation
+    corner.save(tmp_path / "x.jpg", form, exif=exif)
+    pixels = covers.read(tmp_path / "x.jpg", 16)
+    # where the picture's upper left corner is to be shown, by the standard
+    row, column = {
+        1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)
+    }[orientation]  # fmt: skip
+    quarters = pixels.reshape(2, 8, 2, 8, 3).mean(axis=(1, 3, 4))
+    assert quarters[row, column] < 40
+    assert quarters.sum() - quarters[row, column] > 3 * 200
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+@pytest.mark.parametrize(
+    "exif", [b"garbage", b"Exif\0\0garbage", b"MM\0*\0\0\0\x08\xff\xff\x01\x12"]
+)
+def test_a_picture_with_broken_exif_is_a_picture(tmp_path, form, exif):
+    halves().save(tmp_path / "x.png", form, exif=exif, quality=95)
+    left, right = sides(covers.read(tmp_path / "x.png", 16))
     np.testing.assert_allclose(left, RED, atol=12)
     np.testing.assert_allclose(right, BLUE, atol=12)
 
@@ -116,6 +151,71 @@ def test_large_jpegs_decode_smaller_to_nearly_the_same(tmp_path):
     assert np.abs(covers.read(tmp_path / "x.jpg", 64) - expected).mean() < 1
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16"])
+def test_a_large_picture_shrinks_strip_by_strip_to_nearly_the_same(tmp_path, monkeypatch, mode):
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 16, 3), np.uint8))
+    large = smooth.resize((1001, 807), Image.Resampling.BICUBIC)
+    if mode == "I;16":
+        large = Image.fromarray(np.asarray(large.convert("L")).astype(np.uint16) * 257)
+    else:
+        large = large.convert(mode)
+    if mode == "RGBA":
+        large.paste((0, 0, 0, 0), (500, 0, 1001, 807))
+    form = "TIFF" if mode == "CMYK" else "PNG"
+    large.save(tmp_path / "x.png", form)
+    expected = covers.read(tmp_path / "x.png", 32).astype(float)
+    monkeypatch.setattr(covers, "LARGE", 50_000)
+    found = covers.read(tmp_path / "x.png", 32)
+    assert np.abs(found - expected).mean() < 1.5
+    assert np.abs(found - expected).max() < 20
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from PIL import Image
+from pipeline.data import covers
+Image.init()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+covers.read(Path(sys.argv[1]), 64)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss in kB is Linux's")
+@pytest.mark.parametrize(("mode", "bytes_a_pixel"), [("RGBA", 4), ("I;16", 2), ("P", 1)])
+def test_a_large_picture_is_in_memory_once(tmp_path, mode, bytes_a_pixel):
+    side = 5000
+    Image.new(mode, (side, side)).save(tmp_path / "x.png", compress_level=1)
+    words = [sys.executable, "-c", MEASURE, str(tmp_path / "x.png")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
+    grown = int(done.stdout) * 1024
+    strips = 4 * 4 * covers.LARGE  # some copies of a strip with 4 bytes a pixel
+    assert grown < side * side * bytes_a_pixel + strips
+
+
+def test_a_lack_of_memory_is_no_broken_cover(tmp_path, monkeypatch):
+    halves().save(tmp_path / "x.jpg")
+
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "resize", fail)
+    with pytest.raises(MemoryError):
+        covers.pack(tmp_path, ["x.jpg"], ["x.jpg"], 8, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(None, 1), (2, 2), (64, 4)])
+def test_few_covers_are_decoded_at_once(tmp_path, monkeypatch, cores, threads):
+    halves().save(tmp_path / "x.jpg")
+    asked = []
+    pool = covers.ThreadPoolExecutor
+    monkeypatch.setattr(covers, "ThreadPoolExecutor", lambda n: asked.append(n) or pool(n))
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    covers.pack(tmp_path, ["x.jpg"], ["x.jpg"], 8, tmp_path / "out")
+    assert asked == [threads]
+
+
 def folder_of_bad_covers(tmp_path):
     folder = tmp_path / "covers"
     folder.mkdir()
@@ -142,7 +242,7 @@ def test_bad_files_are_named_and_refused(tmp_path):
         "good.jpg", None, "truncated.jpg", "png.png", "corrupt.png", "empty.jpg", "text.jpg",
         "bomb.png", "large.png", "../outside.jpg", "gone.jpg", "good.jpg",
     ]  # fmt: skip
-    broken = covers.pack(folder, names, 8, tmp_path / "out")
+    broken, digests = covers.pack(folder, names, covers.listing(folder), 8, tmp_path / "out")
     packed = covers.load(tmp_path / "out")
 
     assert sorted(broken) == [3, 4, 5, 6, 7, 8, 9, 10, 11]
@@ -158,6 +258,8 @@ def test_bad_files_are_named_and_refused(tmp_path):
     assert packed.rows.dtype == np.int32
     assert np.flatnonzero(packed.rows >= 0).tolist() == [1, 12]  # and never PAD
     assert isinstance(packed.pixels, np.memmap)
+    good = hashlib.sha256((folder / "good.jpg").read_bytes()).hexdigest()
+    assert digests["cover"].to_list() == [good] + [None] * 10 + [good]
     for item in (1, 12):
         expected = covers.read(folder / "good.jpg", 8)
         np.testing.assert_array_equal(packed.pixels[packed.rows[item]], expected)
@@ -167,7 +269,7 @@ def test_a_bomb_is_not_decoded(tmp_path, monkeypatch):
     Image.new("L", (400, 400)).save(tmp_path / "x.png")
     monkeypatch.setattr(covers, "MAX_PIXELS", 400 * 400 - 1)
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(ValueError, match="400 x 400 pixels, more than 159,999: not decoded"):
+    with pytest.raises(covers.CoverError, match="400 x 400 pixels, more than 159,999: not decoded"):
         covers.read(tmp_path / "x.png", 8)
 
 
@@ -175,7 +277,7 @@ def test_same_files_same_bytes(tmp_path):
     folder = folder_of_bad_covers(tmp_path)
     names = covers.listing(folder) * 3
     for out in ("a", "b"):
-        covers.pack(folder, names, 8, tmp_path / out)
+        covers.pack(folder, names, covers.listing(folder), 8, tmp_path / out)
     for file in ("pixels.npy", "rows.npy"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -190,6 +292,29 @@ def test_listing_has_images_in_a_fixed_order(tmp_path):
     assert covers.by_id(names) == {"b": "b.JPG", "a": "a.jpeg", "$(rm x)": "$(rm x).png"}
 
 
+def test_names_that_are_no_text_are_skipped_and_counted(tmp_path, capsys):
+    (tmp_path / "a.jpg").touch()
+    for name in (b"caf\xe9.jpg", b"\xff.png"):
+        (tmp_path / os.fsdecode(name)).touch()
+    assert covers.listing(tmp_path) == ["a.jpg"]
+    assert "2 file names that are not UTF-8 were skipped; no item can be called so" in (
+        capsys.readouterr().err
+    )
+
+
+def test_covers_are_found_by_id_where_the_table_names_none():
+    items = pl.DataFrame(
+        {
+            "id": ["1", "../1", "2", "3", "4", "5"],
+            "text": [None] * 6,
+            "cover": [None, None, None, "../x.png", "", "2.jpg"],
+        },
+        schema=tables.ITEMS,
+    )
+    listed = ["1.jpg", "2.jpg", "1.png", "4.png"]
+    assert covers.names(items, listed) == ["1.jpg", None, "2.jpg", "../x.png", None, "2.jpg"]
+
+
 def test_a_folder_without_covers_stops(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(
@@ -202,15 +327,25 @@ def test_a_folder_without_covers_stops(tmp_path):
         covers.listing(tmp_path / "gone")
 
 
-def items_of(texts, names):
+def test_digests_round_trip(tmp_path):
+    digests = pl.DataFrame({"cover": ["ab", None]}, schema=covers.DIGESTS)
+    covers.write_digests(tmp_path, digests)
+    assert covers.read_digests(tmp_path).equals(digests)
+
+
+def items_of(texts):
     ids = [f"v{i}" for i in range(1, len(texts) + 1)]
-    return pl.DataFrame({"id": ids, "text": texts, "cover": names}, schema=tables.ITEMS)
+    return pl.DataFrame({"id": ids, "text": texts, "cover": [None] * len(ids)}, schema=tables.ITEMS)
+
+
+def packed(digests, broken):
+    return covers.Packed(broken, pl.DataFrame({"cover": digests}, schema=covers.DIGESTS))
 
 
 def test_the_card_counts_absent_and_broken():
-    items = items_of(["a", "b", "c", "d"], ["1", None, "3", "4"])
+    found = packed(["1", None, None, "4"], {3: "'3': truncated"})
     settings = covers.Covers(size=8, max_missing=0.5)
-    assert covers.card("films", items, {3: "'3': truncated"}, settings) == {
+    assert covers.card("films", items_of(["a", "b", "c", "d"]), found, settings) == {
         "domain": "films",
         "size": 8,
         "items": 4,
@@ -220,9 +355,10 @@ def test_the_card_counts_absent_and_broken():
 
 
 def test_too_many_missing_covers_stop_with_the_list():
-    items = items_of(["a", "b", "c", "d"], ["1", None, "3", "4"])
+    found = packed(["1", None, None, "4"], {3: "'3': cut"})
+    settings = covers.Covers(size=8, max_missing=0.4)
     with pytest.raises(Stop) as stop:
-        covers.card("films", items, {3: "'3': cut"}, covers.Covers(size=8, max_missing=0.4))
+        covers.card("films", items_of(["a", "b", "c", "d"]), found, settings)
     assert str(stop.value) == (
         "films: no readable cover for 2 of 4 items (50.00%), more than max_missing = 40.00% allows:"
         " 'v2', 'v3'. Bring the covers, or raise covers.max_missing in params.yaml. The first that "
@@ -237,7 +373,8 @@ def test_too_many_missing_covers_stop_with_the_list():
 def test_without_one_readable_cover_the_message_says_what_is_left(texts, serves):
     settings = covers.Covers(size=8, max_missing=1.0)
     with pytest.raises(Stop) as stop:
-        covers.card("films", items_of(texts, [None, "x.jpg"]), {2: "'x.jpg': cut"}, settings)
+        found = packed([None, None], {2: "'x.jpg': cut"})
+        covers.card("films", items_of(texts), found, settings)
     assert (
         f"films: not one of its 2 items has a readable cover, so it can serve {serves}, not image "
         "or both. The first that is broken: 'x.jpg': cut. Take it out of domains.image"

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from pipeline.data import demo, files, pictures
 
@@ -57,8 +58,36 @@ def test_oracle_by_hand():
     answer = demo.oracle(path, final)
     assert answer["hr@10"] == pytest.approx((10 * 0.099 + 1.0) / 2)
     assert answer["hits@10"] == pytest.approx((0 + 1) / 2)
-    assert answer["random@10"] == pytest.approx((10 / 11 + 10 / 2) / 2)  # 11 and 2 candidates left
+    assert answer["random@10"] == pytest.approx((10 / 11 + 1) / 2)  # 11 and 2 candidates left
     assert answer["candidates"] == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({"users": 0}, "users.*greater than or equal to 1"),
+        ({"items": 32}, "items.*greater than or equal to 33"),
+        ({"mean_length": 4.9}, "mean_length.*greater than or equal to 5"),
+        ({"mean_length": 23.1}, "mean_length.*less than or equal to 23"),
+    ],
+)
+def test_sizes_that_no_demo_can_have_are_refused(change, rule):
+    with pytest.raises(ValidationError, match=rf"(?s){rule}"):
+        demo.Size(**{**SMALL.model_dump(), **change})
+
+
+def test_the_smallest_demo_and_the_longest_histories(tmp_path):
+    least = demo.Size(users=1, items=33, mean_length=5.0)
+    longest = demo.Size(users=60, items=33, mean_length=23.0)
+    demo.write(demo.DemoData(seed=0, harbor=least, near=longest, far=least, cold=least), tmp_path)
+    for place in tmp_path.glob("*/*"):
+        answer = demo.read_oracle(place)
+        assert 0 < answer["random@10"] <= 1
+        assert 0 <= answer["hr@10"] <= 1 + 1e-9
+
+
+def test_a_raw_folder_without_a_known_answer_has_none(tmp_path):
+    assert demo.read_oracle(tmp_path) is None
 
 
 def test_same_seed_same_bytes(raw, tmp_path):

@@ -1,9 +1,22 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from pipeline.data import files
+
+ROOT = Path(__file__).parents[2]
+
+WRITE = """
+import sys
+from pathlib import Path
+from pipeline.data import files
+with files.atomic_folder(Path(sys.argv[1])) as part:
+    (part / "orphan").touch()
+    print("writes", flush=True)
+    input()
+"""
 
 
 def leftover(folder, process):
@@ -44,6 +57,39 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_
         assert not left.exists()
     assert kept.exists()
     living.communicate(b"\n")
+
+
+def test_a_process_that_writes_the_same_folder_is_waited_for_and_named(tmp_path):
+    def start():
+        words = [sys.executable, "-c", WRITE, str(tmp_path / "out")]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(words, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+    orphan = start()
+    assert orphan.stdout.readline() == "writes\n"
+    second = start()
+    expected = f"waiting for process {orphan.pid}, which does this work\n"
+    assert second.stderr.readline() == expected
+    assert not (tmp_path / "out").exists()
+    orphan.communicate("\n")
+    assert second.stdout.readline() == "writes\n"
+    assert (tmp_path / "out" / "orphan").exists()
+    second.communicate("\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_killed_writer_is_not_waited_for(tmp_path):
+    words = [sys.executable, "-c", WRITE, str(tmp_path / "out")]
+    killed = subprocess.Popen(
+        words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert killed.stdout.readline() == "writes\n"
+    killed.kill()
+    killed.communicate()
+    assert (tmp_path / ".out.lock").exists()
+    with files.atomic_folder(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_json_has_sorted_keys_and_no_nan(tmp_path):

@@ -48,3 +48,34 @@ def test_a_file_must_hold_something(tmp_path, content, message):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(Stop, match=r"gone: no such folder; x\.csv is read from it"):
         lines.check_file(tmp_path / "gone" / "x.csv")
+
+
+def test_a_quote_in_quotes_is_none_within_a_field(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text('"say ""hi""",b\n"two\nlines",""\nc,"d"\n')
+    lines.blame(file, lambda _: None)
+    file.write_text('"a",b\nc,d"e\n')
+    with pytest.raises(Stop, match=r"line 2: a quote within a field"):
+        lines.blame(file, lambda _: None)
+    lines.blame(file, lambda _: None, quoted=False)
+
+
+def test_a_field_without_end_is_named_by_the_line_it_begins_at(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text('a,b\nc,"d\n' + "x,y\n" * 5_000_000)
+    with pytest.raises(
+        Stop, match=r"line 2: not a row of a CSV file \(field larger than field limit"
+    ):
+        list(lines.rows(file))
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("0", True), ("-5", True), ("+5", True), (str(2**63 - 1), True), (str(-(2**63)), True),
+        ("0" * 9 + str(2**63 - 1), True), (str(2**63), False), (str(-(2**63) - 1), False),
+        ("", False), ("1.0", False), ("1e3", False), (" 1", False), ("٣", False), ("1_0", False),
+    ],
+)  # fmt: skip
+def test_integers_are_those_of_64_bits(text, whole):
+    assert lines.is_integer(text) == whole

@@ -38,9 +38,76 @@ def test_plain_numbers_as_ids_of_both(tmp_path):
     raw = ninerec.read(ninerec_folder(tmp_path, items, pairs), "en")
     assert raw.columns == "item,user,timestamp"
     assert raw.warnings == [
-        "D_pair.csv: every id of either column is an item's id; taken as item,user, since the ids "
-        "are 100% and 17% like the item table's; if that is wrong, give the user ids a prefix"
+        "D_pair.csv: every id of either column is an item's id; taken as item,user; the ids are "
+        "100% and 17% like the item table's; if that is wrong, give the user ids a prefix"
     ]
+
+
+def test_ids_that_are_all_known_go_before_likeness(tmp_path):
+    # 12 of 100 items are used; half of the 90 users, 51..140, are called as an item is
+    items = "".join(f"{i},,t\n" for i in range(1, 101))
+    events = [(i % 12 + 1, user) for i, user in enumerate(range(51, 141))]
+    for name, order in (("A", "item,user"), ("B", "user,item")):
+        pairs = "".join(f"{a},{b}\n" if name == "A" else f"{b},{a}\n" for a, b in events)
+        raw = ninerec.read(ninerec_folder(tmp_path, items, pairs, name=name), "en")
+        assert raw.columns == order
+        assert (
+            "every id of one column alone is an item's id, though there are few"
+            in (raw.warnings[0])
+        )
+
+
+def test_ids_that_are_known_of_neither_column_leave_it_to_likeness(tmp_path):
+    raw = ninerec.read(ninerec_folder(tmp_path, pairs=PAIRS + "v99,u1,1\n"), "en")
+    assert (raw.columns, raw.warnings) == ("item,user,timestamp", [])
+
+
+def test_a_name_is_no_pattern(tmp_path):
+    ninerec_folder(tmp_path / "a[1]", pairs="v1,u9,1\n", name="xzzy")
+    for folder in ("a[1]", "a1"):
+        ninerec_folder(tmp_path / folder, pairs="v2,u8,2\n" if folder == "a1" else PAIRS)
+        ninerec_folder(tmp_path / folder, pairs="v3,u7,3\n", name="x*y")
+    assert rows(ninerec.read(tmp_path / "a[1]" / "D", "en")) == EVENTS
+    assert rows(ninerec.read(tmp_path / "a[1]" / "x*y", "en")) == [("v3", "u7", 3)]
+
+
+def test_behaviour_in_a_folder_whose_name_looks_like_a_pattern(tmp_path):
+    behaviour = "u1\tv1 v2\n"
+    folder = ninerec_folder(tmp_path / "a[1]", pairs=None, behaviour=behaviour)
+    assert ninerec.read(folder, "en").size == 2
+
+
+def test_a_link_keeps_its_own_name(tmp_path):
+    folder = ninerec_folder(tmp_path, name="D")
+    (tmp_path / "store").mkdir()
+    folder.rename(tmp_path / "store" / "0123")
+    folder.symlink_to(tmp_path / "store" / "0123")
+    assert ninerec.read(folder, "en").size == 12
+
+
+def test_timestamps_may_use_all_of_64_bits(tmp_path):
+    times = [2**63 - 1, -(2**63), 5]
+    pairs = f"v1,u1,{times[0]}\nv2,u1,{times[1]}\nv3,u1,+5\n"
+    raw = ninerec.read(ninerec_folder(tmp_path, pairs=pairs), "en")
+    assert [time for *_, time in rows(raw)] == times
+
+
+def test_what_no_rule_blames_is_named_by_its_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(ninerec.lines, "blame", lambda *_, **__: None)
+    with pytest.raises(
+        Stop, match=r"D_pair\.csv, row 3: a value is missing; the rule is item,user"
+    ):
+        ninerec.read(ninerec_folder(tmp_path, pairs="v1,u1,1\n\nv2,u1,x\n"), "en")
+    folder = ninerec_folder(tmp_path, pairs=None, behaviour="u1\tv1\nu2\t\n", name="E")
+    with pytest.raises(Stop, match=r"E_behaviour\.tsv, row 2: no interaction in it"):
+        ninerec.read(folder, "en")
+
+
+def test_a_long_list_of_items_is_one_field(tmp_path):
+    many = " ".join(["v1"] * 60_000)  # 180,000 characters
+    folder = ninerec_folder(tmp_path, pairs=None, behaviour=f"u1\t{many}\nu2\tv1\tv2\n")
+    with pytest.raises(Stop, match=r"line 2: 3 columns; the rule is 2"):
+        ninerec.read(folder, "en")
 
 
 def test_two_columns_have_no_time(tmp_path):
@@ -107,6 +174,15 @@ def test_the_first_of_duplicate_items_wins_with_a_warning(tmp_path):
         (b"v1,u1,1\nv1,u1,2020-09-16\n", r"line 2: the timestamp '2020-09-16' is not an integer"),
         (b"v1,u1,1\nv1,u1,1.5\n", r"line 2: the timestamp '1.5' is not an integer"),
         (b"v1,u1,1\nv1,u1,\n", r"line 2: the timestamp '' is not an integer.*without a header"),
+        (
+            b"v1,u1,1\nv1,u1,9223372036854775807\nv2,u1,9223372036854775808\n",
+            r"line 3: the timestamp '9223372036854775808' is not an integer of 64 bits",
+        ),
+        ("v1,u1,1\nv2,u1,٣\n".encode(), r"line 2: the timestamp '٣' is not an integer of 64 bits"),
+        (b'v1,u1,1\nv"2,u1,2\nv3,u1,3\n', r"line 2: a quote within a field.*its quotes doubled"),
+        (b'v1,u1,1\n"",u1,2\nv3,u1,3\n', r"line 2: an id is empty"),
+        (b"v1,u1,1\rv2,u1,2\r", r"line 1: the line ends in a carriage return alone; .*line feed"),
+        (b"v1,u1,1\nv2," + b"u" * 140_000 + b"\n", r"line 2: 2 columns where line 1 has 3"),
         (b"v1,u1,1\n\nv1,,2\n", r"line 3: an id is empty \('v1,,2'\)"),
         (b"v1,u1,1\nv\xff,u1,2\n", r"line 2: byte 0xff at place 2 is not UTF-8"),
         (b'v1,u1,1\nv2,"u"1,2\n', r"line 2: not a row of a CSV file"),

@@ -10,9 +10,9 @@ from pipeline.data.files import Stop
 from tests.data.raw_files import ITEMS, PAIRS, PROTOCOL, TABLE, ninerec_folder, settings
 
 
-def prepared(tmp_path, items=ITEMS, pairs=PAIRS, names=(), behaviour=None, **changes):
+def prepared(tmp_path, items=ITEMS, pairs=PAIRS, behaviour=None, **changes):
     read = ninerec.read(ninerec_folder(tmp_path, items, pairs, behaviour), "en")
-    return prepare.prepare("films", read, names, settings(**changes), PROTOCOL)
+    return prepare.prepare("films", read, settings(**changes), PROTOCOL)
 
 
 def histories(domain):
@@ -25,15 +25,14 @@ def histories(domain):
 
 
 def test_a_small_domain_by_hand(tmp_path):
-    domain, counts = prepared(tmp_path, names=["v2.PNG", "v1.jpeg", "v1.jpg", "v99.jpg"])
+    domain, counts = prepared(tmp_path)
 
     assert histories(domain) == {
         "u1": ["v1", "v2", "v3", "v4", "v5", "v6"],
         "u2": ["v7", "v8", "v9", "v10", "v11", "v12"],
     }
     assert domain.users.rows() == [("u1", 5, 6), ("u2", 11, 12)]
-    assert domain.items.row(0) == ("v1", "title, 1", "v1.jpeg")
-    assert domain.items["cover"].to_list() == ["v1.jpeg", "v2.PNG"] + [None] * 10
+    assert domain.items.row(0) == ("v1", "title, 1", None)
     assert (domain.items.schema, domain.users.schema) == (tables.ITEMS, tables.USERS)
     assert counts == prepare.Counts(12, 0, 0, 0, 0, 0, (101, 112))
 
@@ -133,24 +132,21 @@ def test_fewer_candidates_than_the_cutoff_stop(tmp_path):
         prepared(tmp_path, pairs=pairs)
 
 
-def test_a_path_as_item_id_never_becomes_a_path(tmp_path):
-    (tmp_path / "x.jpg").write_bytes(b"outside")
+def test_a_path_as_item_id_is_an_id_like_any_other(tmp_path):
     items, pairs = ITEMS.replace("v1,", "../../x,"), PAIRS.replace("v1,", "../../x,")
-    domain, _ = prepared(tmp_path, items=items, pairs=pairs, names=["x.jpg", "v2.jpg"])
-    assert domain.items["cover"].to_list()[:2] == [None, "v2.jpg"]
-    assert histories(domain)["u1"][0] == "../../x"  # an item like any other
+    domain, _ = prepared(tmp_path, items=items, pairs=pairs)
+    assert histories(domain)["u1"][0] == "../../x"
 
 
-def test_names_of_covers_from_a_column_must_be_in_the_folder(tmp_path):
+def test_names_of_covers_from_a_column_are_kept_as_they_are(tmp_path):
     (tmp_path / "goods.csv").write_text(
-        "sku,name,file\n" + "".join(f"v{i},t,{'../' * (i == 1)}{i}.png\n" for i in range(1, 13))
+        "sku,name,file\n" + "".join(f"v{i},t,{f'../{i}.png' * (i < 3)}\n" for i in range(1, 13))
     )
     (tmp_path / "events.csv").write_text("what,who,when\n" + PAIRS)
     columns = TABLE.model_dump() | {"cover": "file", "text": ["name"]}
     read = table.read(tmp_path, table.Table(**columns))
-    names = ["1.png", "2.png", "v3.png"]
-    domain, _ = prepare.prepare("films", read, names, settings(), PROTOCOL)
-    assert domain.items["cover"].to_list()[:4] == [None, "2.png", None, None]
+    domain, _ = prepare.prepare("films", read, settings(), PROTOCOL)
+    assert domain.items["cover"].to_list() == ["../1.png", "../2.png"] + [""] * 10
 
 
 @given(
@@ -170,7 +166,7 @@ def test_histories_agree_with_a_plain_loop(rows, what):
         schema=tables.ITEMS,
     )
     read = raw.Raw(events.sort("item").lazy(), items, len(rows), True, ninerec.Path("x"), "", [])
-    domain, counts = prepare.prepare("x", read, [], settings(duplicates=what), PROTOCOL)
+    domain, counts = prepare.prepare("x", read, settings(duplicates=what), PROTOCOL)
 
     expected = {}
     for user, item, time in dict.fromkeys(rows) if what == "drop" else rows:

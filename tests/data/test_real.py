@@ -27,7 +27,7 @@ def test_counts_under_the_protocol(tmp_path, name, users, items, interactions, c
         (folder / file).write_bytes(gzip.decompress((REAL / name / f"{file}.gz").read_bytes()))
 
     raw = readers.read("ninerec", folder, "en", TABLE)
-    domain, counts = prepare.prepare(name, raw, [], SETTINGS, PROTOCOL)
+    domain, counts = prepare.prepare(name, raw, SETTINGS, PROTOCOL)
     found = card.card(name, raw, domain, counts, PROTOCOL)
 
     assert found["columns"] == "user,item,timestamp"

@@ -108,11 +108,38 @@ def test_other_work_is_not_waited_for(tmp_path):
     first.wait()
 
 
-def test_cleared_scratch_leaves_the_lock_for_whoever_waits(tmp_path):
+def test_a_cleared_folder_is_gone_and_so_is_its_lock(tmp_path):
     folder = tmp_path / "0123"
     with scratch.locked(folder):
         folder.mkdir()
         (folder / "state.pt").touch()
         scratch.clear(folder)
         scratch.clear(folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["0123.lock"]
+    assert not [*tmp_path.iterdir()]
+
+
+def scratch_of_two_runs(root):
+    for name in ("0123", "4567"):
+        (root / name).mkdir(parents=True)
+        (root / name / "state.pt").touch()
+    (root / "4567.lock").touch()  # of a killed process
+    return root
+
+
+def test_once_all_is_done_scratch_is_swept(tmp_path):
+    root = scratch_of_two_runs(tmp_path / "scratch")
+    scratch.sweep(root)
+    assert not root.exists()
+    scratch.sweep(root)  # nothing to do
+
+
+def test_where_somebody_works_nothing_is_swept(tmp_path):
+    root = scratch_of_two_runs(tmp_path / "scratch")
+    first = holder(root / "0123", 60)
+    before = sorted(root.rglob("*"))
+    scratch.sweep(root)
+    assert sorted(root.rglob("*")) == before
+    first.kill()
+    first.wait()
+    scratch.sweep(root)
+    assert not root.exists()

@@ -41,10 +41,55 @@ def test_both_formats_give_the_same_tables(tmp_path, columns):
     ]
     assert raw.items.rows() == [
         ("a", "Boots. warm", "1.png"),
-        ("b", "dry", None),
+        ("b", "dry", ""),
         ("c", None, "x.png"),
     ]
     assert (raw.size, raw.timed, raw.columns, raw.warnings) == (3, True, "who,what,when", [])
+
+
+@pytest.mark.parametrize("columns", [TABLE, PARQUET])
+def test_a_name_is_no_pattern(tmp_path, columns):
+    folder = tmp_path / "a[1]" / "x*y"
+    for where in (folder, folder.with_name("xzzy")):
+        where.mkdir(parents=True)
+        for frame, name in ((EVENTS, columns.interactions), (GOODS, columns.items)):
+            write = frame.write_csv if name.endswith("csv") else frame.write_parquet
+            write(where / name.replace("events", "ev*s"))
+            write(where / name)
+    name = columns.interactions.replace("events", "ev*s")
+    assert table.read(folder, with_(columns, interactions=name)).size == 3
+
+
+@pytest.mark.parametrize("values", [["", "", ""], [None, None, None]])
+def test_a_column_of_covers_that_names_none_is_not_the_same_as_no_column(tmp_path, values):
+    EVENTS.write_parquet(tmp_path / "events.parquet")
+    goods = GOODS.with_columns(file=pl.Series(values, dtype=pl.String))
+    goods.write_parquet(tmp_path / "goods.parquet")
+    named = table.read(tmp_path, with_(PARQUET, cover="file")).items["cover"]
+    assert named.to_list() == ["", "", ""]
+    assert table.read(tmp_path, PARQUET).items["cover"].to_list() == [None, None, None]
+
+
+@pytest.mark.parametrize("columns", [TABLE, PARQUET])
+@pytest.mark.parametrize("column", ["line", "row", "index"])
+def test_a_column_may_be_called_anything(tmp_path, columns, column):
+    for frame, name in (
+        (EVENTS.rename({"who": column}), columns.interactions),
+        (GOODS.rename({"name": column}), columns.items),
+    ):
+        write = frame.write_csv if name.endswith("csv") else frame.write_parquet
+        write(tmp_path / name)
+    raw = table.read(tmp_path, with_(columns, user=column, text=[column]))
+    assert raw.interactions.select("user").collect()["user"].to_list() == ["7", "7", "8"]
+    assert raw.items["text"].to_list() == ["Boots", None, None]
+
+
+def test_a_timestamp_may_use_all_of_64_bits(tmp_path):
+    GOODS.write_csv(tmp_path / "goods.csv")
+    text = f"who,what,when\nu,a,{2**63 - 1}\nu,b,+5\nu,c,{-(2**63)}\n"
+    (tmp_path / "events.csv").write_text(text)
+    found = table.read(tmp_path, TABLE).interactions.collect()["timestamp"].to_list()
+    assert found == [2**63 - 1, 5, -(2**63)]
 
 
 def test_without_a_timestamp_the_file_is_in_order(tmp_path):
@@ -79,6 +124,17 @@ def test_dates_and_whole_numbers_are_times(tmp_path, times):
         ("who,what,when\nu,a,1\nu,b\n", r"line 3: 2 columns where the header has 3"),
         ("who,what,when\nu,a,1\nu,b,2,3\n", r"line 3: 4 columns where the header has 3"),
         (b"who,what,when\nu,a,1\nu,\xff,2\n", r"line 3: byte 0xff at place 3 is not UTF-8"),
+        (
+            f"who,what,when\nu,a,{2**63 - 1}\nu,b,{2**63}\n",
+            r"line 3: 'when' is '9223372036854775808'; the rule is an integer of 64 bits",
+        ),
+        ("who,what,when\nu,a,1\nu,b,٣\n", r"line 3: 'when' is '٣'; the rule is an integer"),
+        ('who,what,when\nu,a,1\nu"2,b,2\nu,c,3\n', r"line 3: a quote within a field"),
+        (b"who,what,when\ru,a,1\ru,b,2\r", r"line 1: the line ends in a carriage return alone"),
+        (
+            "who,what,when\nu,a,1\nu,{}\n".format("b" * 200_000),
+            r"line 3: 2 columns where the header has 3",
+        ),
         ("who,what,when\n", r"events\.csv: not one interaction in it"),
     ],
 )

@@ -1,8 +1,9 @@
 import open_clip
 import pytest
 import torch
+from PIL import Image
 
-from pipeline.data import demo, files
+from pipeline.data import covers, demo, files
 from pipeline.training import clip
 
 SMALL = demo.Size(users=10, items=48, mean_length=6.0)
@@ -54,6 +55,40 @@ def test_open_clip_loads_the_folder(raw, tmp_path):
         torch.testing.assert_close(
             loaded.encode_image(pairs.pixels), model.encode_image(pairs.pixels)
         )
+
+
+def own_domain(tmp_path):
+    """Three items: one with a cover, one whose id leads elsewhere, one with a cover as PNG."""
+    folder = tmp_path / "x"
+    (folder / "x_cover").mkdir(parents=True)
+    (folder / "x_item.csv").write_text("a,,one\n../../out,,two\nc,,three\nd,,four\n")
+    red = Image.new("RGB", (9, 9), "red")
+    for name in ("x_cover/a.jpg", "../out.jpg", "x_cover/c.png"):
+        red.save(folder / name)
+    (folder / "x_cover/d.jpg").write_bytes(b"")
+    return folder
+
+
+def test_covers_are_looked_up_in_the_listing_and_never_opened_by_an_id(tmp_path):
+    pairs = clip.read_pairs(own_domain(tmp_path), 8)
+    assert pairs.pixels.shape == (2, 3, 8, 8)
+    assert torch.equal(
+        pairs.tokens, open_clip.SimpleTokenizer(context_length=clip.WORDS)(["one", "three"])
+    )
+
+
+def test_a_cover_that_is_too_large_is_left_out_undecoded(tmp_path, monkeypatch):
+    folder = own_domain(tmp_path)
+    Image.new("RGB", (40, 40), "red").save(folder / "x_cover/a.jpg")
+    monkeypatch.setattr(covers, "MAX_PIXELS", 1000)
+    assert len(clip.read_pairs(folder, 8).tokens) == 1
+
+
+def test_a_folder_without_covers_stops(tmp_path):
+    folder = own_domain(tmp_path)
+    (folder / "x_cover").rename(folder / "elsewhere")
+    with pytest.raises(files.Stop, match=r"x_cover: no such folder of covers"):
+        clip.read_pairs(folder, 8)
 
 
 def test_a_folder_without_items_stops(tmp_path):
