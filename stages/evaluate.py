@@ -37,6 +37,8 @@ def main(
     domain = tables.load(prepared)
     n_items, n_users = len(domain.items), len(domain.users)
     divided = split.split(domain.sequences, n_items, p.protocol)
+    counts = evaluation.counts(divided)
+    evaluation.check(target, counts["candidates"], p.evaluate.depth)
     contents = [one.vectors for one in store.load(embeddings).values()]
     ranks = [evaluation.sanity(divided, contents, p.evaluate.depth)]
     is_capped: dict[str, bool] = {}
@@ -47,7 +49,6 @@ def main(
         ranks += [evaluation.trained(run, model, divided, p.evaluate.depth) for model in models]
         is_capped[run] = any(model.capped for model in models)
     everything = pl.concat(ranks)
-    counts = evaluation.counts(divided)
     found = evaluation.summarise(everything, p.evaluate.cutoffs)
     chance = metrics.chance(counts["candidates"], p.evaluate.cutoffs)
     found["random"] = {part: chance for part in evaluation.PARTS}
@@ -55,7 +56,8 @@ def main(
         found[run]["capped"] = capped
     with files.atomic_folder(out) as part:
         everything.write_parquet(part / "ranks.parquet")
-        files.write_json(part / "metrics.json", {"counts": counts, **found})
+        described = {"cutoffs": p.evaluate.cutoffs, "counts": counts, **found}
+        files.write_json(part / "metrics.json", described)
     typer.echo(
         f"evaluate: {len(is_capped)} runs, {n_users:,} users, "
         f"{counts['candidates']:,} candidates -> {out}"

@@ -41,7 +41,7 @@ def main(
     }
     with files.atomic_folder(out) as part:
         drawn = gallery.draw(found, curves, part)
-        plots.write(part, found.outcomes, curves)
+        plots.write(part, found, curves)
         files.write_text(part / "report.md", document.write(found, drawn))
     stated = f"{len(found.contrasts)} differences stated"
     typer.echo(f"report: {len(found.outcomes)} groups of runs, {stated} -> {out / 'report.md'}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from pipeline.data import files
 from pipeline.params import Section
@@ -120,14 +120,22 @@ def read(folder: Path) -> Spec:
     """Read the specification of an encoder folder.
 
     Raises:
-        files.Stop: the folder holds no encoder.
+        files.Stop: the folder holds no encoder, or its specification is broken.
     """
     path = folder / FILE
     if not path.is_file():
         raise files.Stop(
             f"{folder} is no encoder folder: {path} is missing. Run the stage encoder."
         )
-    return Spec.model_validate_json(path.read_text(encoding="utf-8"))
+    try:
+        return Spec.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        raise files.Stop(
+            f"{path} is no specification of an encoder: {where}: {first['msg']}. "
+            "Run the stage encoder again, or name another folder in params.yaml."
+        ) from error
 
 
 def inherit(spec: Spec) -> Spec:

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.data import files
 from pipeline.reporting import markdown
 
-ROWS = {  # label -> where it stands in the card of `prepare`
+ROWS = {  # label -> where it stands in the card of `prepare`, or below `covers` in that of `covers`
     "users": "users",
     "items": "items",
     "candidates": "candidates",
@@ -16,26 +16,29 @@ ROWS = {  # label -> where it stands in the card of `prepare`
     "history length, median": "lengths.median",
     "history length, longest": "lengths.max",
     "items without text": "share_without.text",
-    "items without cover": "share_without.cover",
+    "items without a readable cover": "covers.share_missing",
     "items in no train part": "share_without.history",
     "repeated held-out test items": "held_out.test.repeated",
     "cold held-out test items": "held_out.test.cold",
     "dropped: unknown items": "dropped.unknown_item",
     "dropped: users with too few items": "dropped.short_users",
     "dropped: duplicates": "dropped.duplicates",
-    "covers missing or unreadable": "covers.missing",
 }
-SHARES = ("sparsity", "share_without")  # shown in percent
+SHARES = ("sparsity", "share_without", "covers.share_missing")  # shown in percent
 
 
 def load(folder: Path, domains: list[str]) -> dict[str, dict[str, Any]]:
-    """Read each domain's card, that of its covers within it as `covers` where it has any."""
+    """Read each domain's card, that of its covers within it as `covers` where it has any.
+
+    `covers.share_missing` is the share of items without a readable cover, in [0, 1].
+    """
     cards = {}
     for domain in domains:
         cards[domain] = files.read_json(folder / domain / "prepare" / "card.json")
         covers = folder / domain / "covers" / "card.json"
         if covers.is_file():
-            cards[domain]["covers"] = files.read_json(covers)
+            found = files.read_json(covers)
+            cards[domain]["covers"] = {**found, "share_missing": found["missing"] / found["items"]}
     return cards
 
 

@@ -8,8 +8,11 @@ from pipeline.reporting.results import Group, Outcome, Result
 from pipeline.retrieval import significance
 from pipeline.retrieval.significance import Estimate
 
-# (a run, the one it is compared with): what training the encoder adds, then what the source adds.
+# (a run, the one it is compared with): what the texts and covers add over ids, what the head adds,
+# what training the encoder adds, then what the source adds.
 PAIRS = (
+    ("frozen", "id"),
+    ("frozen", "frozen_paper"),
     ("end2end", "frozen"),
     ("end2end_transfer", "frozen_transfer"),
     ("end2end_transfer", "tuned_transfer"),
@@ -33,15 +36,20 @@ class Contrast(NamedTuple):
     capped: bool
 
     @property
+    def pair(self) -> str:
+        """Name the difference as plain text."""
+        return f"{self.run} - {self.base}"
+
+    @property
     def reading(self) -> str:
         """Say what may be said: higher, lower, not shown, or nothing since a run was capped."""
-        d = self.difference
+        found = self.difference
         if self.capped:
             return "capped"
-        is_clear = self.p < ALPHA and (d.low > 0 or d.high < 0)
-        if not is_clear or (self.sd is not None and abs(d.mean) <= self.sd):
+        is_clear = self.p < ALPHA and (found.low > 0 or found.high < 0)
+        if not is_clear or (self.sd is not None and abs(found.mean) <= self.sd):
             return "not shown"
-        return "higher" if d.mean > 0 else "lower"
+        return "higher" if found.mean > 0 else "lower"
 
 
 def state(outcomes: Iterable[Outcome]) -> list[Contrast]:
@@ -58,9 +66,10 @@ def state(outcomes: Iterable[Outcome]) -> list[Contrast]:
 
 def _contrast(group: Group, run: Result, base: Result, metric: str) -> Contrast:
     mine, other = run.values["test", metric], base.values["test", metric]  # [S, U]
-    difference = results.bootstrap(mine.mean(axis=0) - other.mean(axis=0))
+    by_user = mine.mean(axis=0) - other.mean(axis=0)
+    p = significance.sign_flip(by_user)
     sd = None
     if len(mine) == len(other):
         sd = results.spread(mine.mean(axis=1) - other.mean(axis=1))
     is_capped = run.capped or base.capped
-    return Contrast(group, run.run, base.run, metric, difference, difference.p, sd, is_capped)
+    return Contrast(group, run.run, base.run, metric, results.bootstrap(by_user), p, sd, is_capped)

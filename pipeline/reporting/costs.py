@@ -15,19 +15,25 @@ SOURCE_TOWER = {  # whose pre-training a run starts from
     "tuned_zeroshot": "end2end",
     "end2end_transfer": "end2end",
 }
+ZEROSHOT = ("frozen_zeroshot", "tuned_zeroshot")  # train nothing on the target
+MODALITIES = {"text": ["text"], "image": ["image"], "both": ["text", "image"]}  # of a content
 
 
 class Cost(BaseModel):
     """One cost file; what does not apply is absent."""
 
-    seconds: float
+    seconds: float  # everything: all trials and seeds
+    search_seconds: float | None = None  # of the trials alone, where points were tried
+    probe_seconds: float | None = None  # of one training: head and user encoder alone
+    joint_seconds: float | None = None  # of one training: the encoder with them
+    prefix_seconds: float | None = None  # running the encoder's frozen part, once an item
     users_per_second: float | None = None
     items_per_second: float | None = None
     peak_memory_bytes: int | None = None
     parameters: int | None = None
     trained_parameters: int | None = None
     device: str = ""
-    epochs: int | None = None
+    epochs: int | None = None  # of one training
     trials: int | None = None
     capped: bool = False  # whether it stopped at a cap before its patience
 
@@ -36,15 +42,16 @@ class Costs(NamedTuple):
     """Everything a report says about cost; a name without a file is absent."""
 
     runs: dict[tuple[Group, str], Cost]
-    shares: dict[tuple[Group, str], float]  # seconds: a transfer run's share of its pre-training
+    shares: dict[tuple[Group, str], float]  # seconds: a run's share of what it stands on
     others: dict[str, Cost]  # what several runs stand on: pretrain, embed, embed_tuned
 
 
 def load(folder: Path, groups: list[Group], runs: list[str], sources: list[str]) -> Costs:
     """Read the costs of all runs and of what they stand on.
 
-    A transfer run's share is the seconds of the source's training over the number of targets that
-    this content and user encoder serve, and those of encoding its own target with tuned encoders.
+    A run's share is the seconds of embedding its target's items, with public or with tuned
+    encoders, and those of the source, its embedding and its training, over the number of targets
+    that this content and user encoder serve.
 
     Args:
         folder: the folder of all costs.
@@ -52,41 +59,46 @@ def load(folder: Path, groups: list[Group], runs: list[str], sources: list[str])
         runs: the runs of the report.
         sources: the source, or nothing.
     """
-    own = {
-        (group, run): cost
-        for group in groups
-        for run in runs
-        if (cost := _read(folder / _owner(group, run) / f"{run}.json")) is not None
-    }
+    own: dict[tuple[Group, str], Cost] = {}
     others: dict[str, Cost] = {}
-    shares = {}
+    shares: dict[tuple[Group, str], float] = {}
     for group in groups:
         targets = sum(g.content == group.content and g.user == group.user for g in groups)
         for run in runs:
-            needed = stands_on(group, run, sources)
-            found = {name: _read(folder / f"{name}.json") for name in needed}
-            others |= {name: cost for name, cost in found.items() if cost is not None}
-            shares[group, run] = sum(
-                cost.seconds / (targets if name.startswith("pretrain/") else 1)
-                for name, cost in found.items()
-                if cost is not None
-            )
-    for path in sorted((folder / "embed").glob("*.json")):
-        domain = path.stem.rpartition("-")[0]
-        if domain in {*sources, *(group.target for group in groups)}:
-            others[f"embed/{path.stem}"] = Cost.model_validate(files.read_json(path))
-    return Costs(own, {key: share for key, share in shares.items() if share}, others)
+            cost = _read(folder / _owner(group, run) / f"{run}.json")
+            if cost is not None:
+                own[group, run] = cost
+            at_target, at_source = on_target(group, run, sources), on_source(group, run, sources)
+            found = {name: _read(folder / f"{name}.json") for name in [*at_target, *at_source]}
+            known = {name: one for name, one in found.items() if one is not None}
+            others |= known
+            if known:
+                shares[group, run] = sum(
+                    one.seconds / (targets if name in at_source else 1)
+                    for name, one in known.items()
+                )
+    return Costs(own, shares, others)
 
 
-def stands_on(group: Group, run: str, sources: list[str]) -> list[str]:
-    """Name what a run starts from, as its cost files are named."""
+def on_target(group: Group, run: str, sources: list[str]) -> list[str]:
+    """Name the embeddings of the target that a run reads, as their cost files are named."""
+    if run == "id":
+        return []
+    if SOURCE_TOWER.get(run) == "end2end" and sources:
+        return [f"embed_tuned/{group.target}-{sources[0]}-{group.content}-{group.user}"]
+    return _embeddings(group.target, group.content)
+
+
+def on_source(group: Group, run: str, sources: list[str]) -> list[str]:
+    """Name what was done on the source for a run: its embeddings, then its training."""
     if run not in SOURCE_TOWER or not sources:
         return []
-    tower, source = SOURCE_TOWER[run], sources[0]
-    needed = [f"pretrain/{source}-{group.content}-{tower}-{group.user}"]
-    if tower == "end2end":
-        needed.append(f"embed_tuned/{group.target}-{source}-{group.content}-{group.user}")
-    return needed
+    trained = f"pretrain/{sources[0]}-{group.content}-{SOURCE_TOWER[run]}-{group.user}"
+    return [*_embeddings(sources[0], group.content), trained]
+
+
+def _embeddings(domain: str, content: str) -> list[str]:
+    return [f"embed/{domain}-{modality}" for modality in MODALITIES[content]]
 
 
 def _owner(group: Group, run: str) -> str:

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.data import tables
 from pipeline.reporting import cards, contrasts, costs, overlap, results
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.costs import Costs
-from pipeline.reporting.overlap import Overlap
+from pipeline.reporting.overlap import Catalogue, Overlap
 from pipeline.reporting.results import Group, Outcome
 
 
@@ -59,7 +58,7 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
     """Read everything that is wanted, and state the differences.
 
     Raises:
-        Stop: an evaluation is missing.
+        Stop: an evaluation is missing, or covers are not those of the prepared domain.
     """
     groups = wanted.groups()
     spent = costs.load(where.costs, groups, wanted.runs, wanted.sources)
@@ -72,7 +71,7 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
     return Evidence(
         outcomes=outcomes,
         contrasts=contrasts.state(outcomes),
-        overlaps=_overlaps(where.prepared, wanted),
+        overlaps=_overlaps(where, wanted),
         cards=described,
         costs=spent,
         oracle={target: best[target] for target in wanted.targets if target in best},
@@ -86,15 +85,18 @@ def capped(spent: Costs, group: Group, wanted: Wanted) -> set[str]:
     return {
         run
         for run in wanted.runs
-        for name in costs.stands_on(group, run, wanted.sources)
+        for name in costs.on_source(group, run, wanted.sources)
         if name in spent.others and spent.others[name].capped
     }
 
 
-def _overlaps(prepared: Path, wanted: Wanted) -> dict[str, Overlap]:
+def _overlaps(where: Where, wanted: Wanted) -> dict[str, Overlap]:
     if not wanted.sources:
         return {}
-    source = tables.load(prepared / wanted.sources[0])
-    return {
-        target: overlap.measure(source, tables.load(prepared / target)) for target in wanted.targets
-    }
+    source = _catalogue(where, wanted.sources[0])
+    return {target: overlap.measure(source, _catalogue(where, target)) for target in wanted.targets}
+
+
+def _catalogue(where: Where, domain: str) -> Catalogue:
+    digests = where.cards / domain / "covers" / "digests.parquet"
+    return overlap.load(where.prepared / domain, digests)

@@ -1,290 +1,214 @@
 """The report's figures: one picture a content and user encoder, one panel a target."""
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reporting import markdown, results, tables
+from pipeline.reporting import looks, markdown, panels, results, tables
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.costs import Costs
+from pipeline.reporting.looks import INK
 from pipeline.reporting.overlap import Overlap
+from pipeline.reporting.plots import Curve
 from pipeline.reporting.results import Group, Outcome
-from pipeline.retrieval import evaluation
 from pipeline.retrieval.significance import Estimate
 
-# Colours that stay apart for colour-blind eyes (Okabe and Ito); line and marker say it again.
-GREY, BLUE, SKY, GREEN, RED = "#6e6e6e", "#0072B2", "#56B4E9", "#009E73", "#D55E00"
-LIGHT = "#cccccc"
-INK = "#222222"
+MARKS = 8  # markers along a curve, so that lines are told apart where they cross
 
 
-Panel = TypeVar("Panel")
-
-
-class Style(NamedTuple):
-    """How a run is drawn: the colour is its tower, line, hatch and marker are its start."""
-
-    colour: str
-    line: Literal["-", "--", "-.", ":", ""] = "-"
-    marker: str = "o"
-    hatch: str = ""
-    is_filled: bool = True
-
-
-STYLES = {
-    "id": Style(GREY, ":", "X"),
-    "frozen": Style(BLUE),
-    "frozen_paper": Style(SKY),
-    "end2end": Style(RED),
-    "frozen_transfer": Style(BLUE, "--", "^", "///"),
-    "tuned_transfer": Style(GREEN, "--", "^", "///"),
-    "end2end_transfer": Style(RED, "--", "^", "///"),
-    "frozen_zeroshot": Style(BLUE, "-.", "s", "", is_filled=False),
-    "tuned_zeroshot": Style(GREEN, "-.", "s", "", is_filled=False),
-}
-SANITY = Style(LIGHT)
-TIMES: dict[float, str] = {
-    **{n: f"{n:g} s" for n in (0.1, 0.3, 1, 3, 10, 30)},
-    **{60 * n: f"{n} min" for n in (1, 3, 10, 30)},
-    **{3600 * n: f"{n} h" for n in (1, 3, 10, 30, 100)},
-}
-READINGS = {"higher": GREEN, "lower": RED, "not shown": GREY, "capped": LIGHT}
-
-
-def scores(outcomes: Sequence[Outcome], oracle: Mapping[str, float], path: Path) -> None:
+def scores(outcomes: Sequence[Outcome], oracle: Mapping[str, float]) -> Figure:
     """Draw test HR@10 of every run with its interval, and validation as a tick."""
     names = [*outcomes[0].results]
 
     def draw(axes: Axes, outcome: Outcome) -> None:
-        for row, name in enumerate(names):
-            result, style = outcome.results[name], STYLES.get(name, SANITY)
-            found = result.estimates["test", results.HR]
-            _bar(axes, row, found, style)
+        for row, run in enumerate(names):
+            result, style = outcome.results[run], looks.STYLES.get(run, looks.SANITY)
+            _bar(axes, row, result.estimates["test", results.HR], style)
             valid = 100 * result.estimates["valid", results.HR].mean
             axes.plot(valid, row, "|", color=INK, markersize=9, markeredgewidth=1.4)
-        _line(axes, outcome.chance[results.HR], "random", ":")
+        _line(axes, outcome.chance[results.HR], ":")
         if outcome.group.target in oracle:
-            _line(axes, oracle[outcome.group.target], "oracle", "-")
-        capped = outcome.results
-        ticks = [_plain(name) + tables.DAGGER * capped[name].capped for name in names]
-        axes.set_yticks(range(len(names)), ticks)
+            _line(axes, oracle[outcome.group.target], "-")
+        axes.set_yticks(range(len(names)), _ticks(outcome))
         axes.invert_yaxis()
         axes.set_xlim(left=0)
 
-    figure = _panels(outcomes, draw, 0.3 * len(names) + 1.2, "HR@10, %")
     legend = [
         Line2D([], [], color=INK, linewidth=1.2, label="test, 95 % over users"),
         Line2D([], [], color=INK, marker="|", linestyle="", markersize=9, label="validation"),
         Line2D([], [], color=INK, linestyle=":", label="random"),
     ]
     if oracle:
-        legend.append(Line2D([], [], color=INK, label="oracle"))
-    _save(figure, legend, path)
+        legend.append(Line2D([], [], color=INK, label="oracle (upright line)"))
+    legend += _notes(outcomes)
+    return panels.grid(_by_target(outcomes), draw, 0.3 * len(names) + 1.2, "HR@10, %", legend)
 
 
-def differences(stated: Sequence[Contrast], path: Path) -> None:
-    """Draw the stated differences in HR@10 with their intervals; colour says what may be said."""
+def differences(stated: Sequence[Contrast]) -> Figure:
+    """Draw the stated differences in HR@10 with their intervals; the look says what is claimed."""
     chosen = [one for one in stated if one.metric == results.HR]
-    panels: dict[Group, list[Contrast]] = {}
+    by_target: dict[str, list[Contrast]] = {}
     for one in chosen:
-        panels.setdefault(one.group, []).append(one)
+        by_target.setdefault(one.group.target, []).append(one)
 
     def draw(axes: Axes, rows: list[Contrast]) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
         for row, one in enumerate(rows):
-            low, mean, high = (
-                100 * value
-                for value in (one.difference.low, one.difference.mean, one.difference.high)
-            )
-            colour = READINGS[one.reading]
-            axes.plot([low, high], [row, row], color=colour, linewidth=2)
-            is_claimed = one.reading in ("higher", "lower")
-            face = colour if is_claimed else "white"
-            axes.plot(mean, row, "o", color=colour, markerfacecolor=face, markersize=7)
-        labels = [f"{_plain(one.run)}\n{markdown.MINUS} {_plain(one.base)}" for one in rows]
+            found, claim = one.difference, looks.READINGS[one.reading]
+            ends = [100 * found.low, 100 * found.high]
+            axes.plot(ends, [row, row], claim.line, color=claim.colour, linewidth=2)
+            axes.plot(
+                100 * found.mean, row, claim.marker, color=claim.colour,
+                markerfacecolor=looks.face(claim), markersize=7,
+            )  # fmt: skip
+        labels = [
+            f"{looks.name(one.run)}\n{markdown.MINUS} {looks.name(one.base, one.capped)}"
+            for one in rows
+        ]
         axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
-    figure = _grid(
-        {group.target: rows for group, rows in panels.items()},
-        draw,
-        0.5 * max(map(len, panels.values())) + 1.2,
-        "difference in test HR@10, points",
-    )
     legend = [
-        Line2D([], [], color=colour, marker="o", linewidth=2, label=reading)
-        for reading, colour in READINGS.items()
+        Line2D(
+            [], [], color=claim.colour, linestyle=claim.line, marker=claim.marker, linewidth=2,
+            markerfacecolor=looks.face(claim),
+            label=reading + tables.DAGGER * (reading == "capped"),
+        )
+        for reading, claim in looks.READINGS.items()
         if any(one.reading == reading for one in chosen)
-    ]
-    for handle in legend:
-        if handle.get_label() not in ("higher", "lower"):
-            handle.set_markerfacecolor("white")
-    _save(figure, legend, path)
+    ]  # fmt: skip
+    height = 0.5 * max(map(len, by_target.values())) + 1.2
+    return panels.grid(by_target, draw, height, "difference in test HR@10, points", legend)
 
 
-def cost(outcomes: Sequence[Outcome], costs: Costs, path: Path) -> None:
+def cost(outcomes: Sequence[Outcome], costs: Costs) -> Figure:
     """Draw test HR@10 over the time it took; a line leads to the time with pre-training."""
+    drawn = [run for run in looks.STYLES if any((one.group, run) in costs.runs for one in outcomes)]
 
     def draw(axes: Axes, outcome: Outcome) -> None:
         for result in outcome.runs:
             key = (outcome.group, result.run)
             if key not in costs.runs:
                 continue
-            style, value = STYLES[result.run], 100 * result.estimates["test", results.HR].mean
+            style, value = looks.STYLES[result.run], 100 * result.estimates["test", results.HR].mean
             own = costs.runs[key].seconds
             whole = own + costs.shares.get(key, 0.0)
-            face = style.colour if style.is_filled else "white"
             if whole > own > 0:
                 axes.plot([own, whole], [value, value], color=style.colour, linewidth=1)
             for seconds, size in ((own, 8), (whole, 5)):
                 if seconds > 0:
                     axes.plot(
                         seconds, value, style.marker, color=style.colour,
-                        markerfacecolor=face, markersize=size,
+                        markerfacecolor=looks.face(style), markersize=size,
                     )  # fmt: skip
-        _times(axes)
-        axes.grid(axis="y", color="#eeeeee")
+            if result.capped and whole > 0:
+                _dagger(axes, whole, value)
+        panels.times(axes)
         axes.set_ylabel("HR@10, %")
+        axes.set_ylim(bottom=0)
+        axes.grid(axis="y", color="#eeeeee")
 
-    figure = _panels(outcomes, draw, 3.2, "time; the small marker includes pre-training")
-    _save(figure, _legend([result.run for result in outcomes[0].runs], is_line=False), path)
+    marked = looks.capped(outcomes)
+    legend = [looks.handle(run, is_line=False, is_capped=run in marked) for run in drawn]
+    label = "time; small: with embedding and pre-training"
+    return panels.grid(_by_target(outcomes), draw, 3.2, label, legend + _notes(outcomes))
 
 
-def curves(found: Mapping[Group, Mapping[str, pl.DataFrame]], path: Path) -> None:
-    """Draw validation HR@10 over the epochs of every run; a dot marks the best epoch.
+def curves(outcomes: Sequence[Outcome], found: Mapping[Group, Mapping[str, Curve]]) -> Figure:
+    """Draw validation HR@10 over the epochs of every run; a large marker is the epoch kept.
 
     Where an encoder joined, only what followed is drawn: its probe is the frozen run's own curve.
     """
+    shown = [one for one in outcomes if one.group in found]
 
-    def draw(axes: Axes, runs: Mapping[str, pl.DataFrame]) -> None:
-        for run, curve in runs.items():
-            style, rows = STYLES[run], curve.drop_nulls(results.HR)
-            if "joint" in rows["phase"]:
-                rows = rows.filter(pl.col("phase") == "joint")
-            epochs, values = rows["epoch"].to_numpy(), 100 * rows[results.HR].to_numpy()
-            axes.plot(epochs, values, style.line, color=style.colour, linewidth=1.5)
-            best = int(values.argmax())
-            axes.plot(epochs[best], values[best], "o", color=style.colour, markersize=5)
+    def draw(axes: Axes, outcome: Outcome) -> None:
+        for run, curve in found[outcome.group].items():
+            _curve(axes, run, curve, outcome.results[run].capped)
         axes.set_ylabel("validation HR@10, %")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y", color="#eeeeee")
 
-    figure = _grid({group.target: runs for group, runs in found.items()}, draw, 3.2, "epoch")
-    listed = [run for run in STYLES if any(run in runs for runs in found.values())]
-    _save(figure, _legend(listed, is_line=True), path)
+    listed = [run for run in looks.STYLES if any(run in runs for runs in found.values())]
+    marked = looks.capped(shown)
+    legend = [looks.handle(run, is_line=True, is_capped=run in marked) for run in listed]
+    label = "epoch (first seed)"
+    return panels.grid(_by_target(shown), draw, 3.2, label, legend + _notes(shown, listed))
 
 
-def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap], path: Path) -> None:
+def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap]) -> Figure:
     """Draw test HR@10 apart for held-out items that the source has and has not."""
     names = [*outcomes[0].results]
-    looks = {"in the source": (BLUE, -0.15, "o"), "not in the source": (RED, 0.15, "s")}
 
     def draw(axes: Axes, outcome: Outcome) -> None:
         for title, users in tables.divide(shared[outcome.group.target]).items():
-            colour, shift, marker = looks[title]
-            for row, name in enumerate(names):
+            colour, shift, marker = looks.SLICES[title]
+            for row, run in enumerate(names):
                 if users.any():
-                    found = tables.sliced(outcome.results[name], users)
+                    found = tables.sliced(outcome.results[run], users)
                     rows = [row + shift] * 2
                     axes.plot([100 * found.low, 100 * found.high], rows, color=colour)
                     axes.plot(100 * found.mean, row + shift, marker, color=colour, markersize=5)
-        axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+        axes.set_yticks(range(len(names)), _ticks(outcome))
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="y", color="#eeeeee")
         axes.set_xlim(left=0)
 
-    figure = _panels(outcomes, draw, 0.36 * len(names) + 1.2, "HR@10, %")
     legend = [
         Line2D([], [], color=colour, marker=marker, label=f"held-out item {title}")
-        for title, (colour, _, marker) in looks.items()
+        for title, (colour, _, marker) in looks.SLICES.items()
     ]
-    _save(figure, legend, path)
+    legend += _notes(outcomes)
+    return panels.grid(_by_target(outcomes), draw, 0.36 * len(names) + 1.2, "HR@10, %", legend)
 
 
-def _panels(
-    outcomes: Sequence[Outcome],
-    draw: Callable[[Axes, Outcome], None],
-    height: float,
-    label: str,
-) -> Figure:
-    return _grid({outcome.group.target: outcome for outcome in outcomes}, draw, height, label)
+def _by_target(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    return {outcome.group.target: outcome for outcome in outcomes}
 
 
-def _grid(
-    panels: Mapping[str, Panel], draw: Callable[[Axes, Panel], None], height: float, label: str
-) -> Figure:
-    """Draw a panel a target, at most three in a row; `height` is one panel's, in inches."""
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(1.6 + 3.6 * columns, height * rows + 0.5), layout="constrained")
-    grid: np.ndarray = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.set_visible(False)
-    for number, (target, content) in enumerate(panels.items()):
-        axes = grid.flat[number]
-        draw(axes, content)
-        axes.set_title(target, fontsize=11, loc="left", parse_math=False)
-        axes.set_xlabel(label)
-        axes.tick_params(labelsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+def _ticks(outcome: Outcome) -> list[str]:
+    return [looks.name(run, result.capped) for run, result in outcome.results.items()]
 
 
-def _bar(axes: Axes, row: int, found: Estimate, style: Style) -> None:
-    face = style.colour if style.is_filled else "white"
+def _notes(outcomes: Sequence[Outcome], runs: Sequence[str] | None = None) -> list[Line2D]:
+    """Explain the mark of a cap where one of the runs (all, if not named) carries it."""
+    marked = looks.capped(outcomes)
+    return [looks.note()] if marked & set(marked if runs is None else runs) else []
+
+
+def _bar(axes: Axes, row: int, found: Estimate, style: looks.Style) -> None:
     edge = style.colour if not style.hatch else "white"
-    axes.barh(row, 100 * found.mean, 0.72, color=face, edgecolor=edge, hatch=style.hatch)
+    axes.barh(
+        row, 100 * found.mean, 0.72, color=looks.face(style), edgecolor=edge, hatch=style.hatch
+    )
     axes.plot([100 * found.low, 100 * found.high], [row, row], color=INK, linewidth=1.2)
 
 
-def _times(axes: Axes) -> None:
-    """Make the x axis one of times, in the units people use; thin the ticks of a long one."""
-    axes.set_xscale("log")
-    axes.margins(x=0.12)
-    low, high = axes.get_xlim()
-    ticks = [tick for tick in TIMES if low <= tick <= high]
-    ticks = ticks[:: 1 + len(ticks) // 6]
-    axes.set_xticks(ticks, [TIMES[tick] for tick in ticks])
-    axes.set_xticks([], minor=True)
-
-
-def _line(axes: Axes, share: float, label: str, style: str) -> None:
-    axes.axvline(100 * share, color=INK, linestyle=style, linewidth=1, label=label)
-
-
-def _legend(runs: Sequence[str], is_line: bool) -> list[Line2D]:
-    handles = []
-    for run in runs:
-        style = STYLES[run]
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color=style.colour,
-                linestyle=style.line if is_line else "",
-                marker="" if is_line else style.marker,
-                markerfacecolor=style.colour if style.is_filled else "white",
-                label=_plain(run),
-            )
-        )
-    return handles
-
-
-def _save(figure: Figure, legend: list[Line2D], path: Path) -> None:
-    figure.legend(
-        handles=legend, loc="outside lower center", ncols=min(5, len(legend)), frameon=False,
-        fontsize=9,
+def _curve(axes: Axes, run: str, curve: Curve, is_capped: bool) -> None:
+    style, rows = looks.STYLES[run], curve.rows.drop_nulls(results.HR)
+    if "joint" in rows["phase"]:
+        rows = rows.filter(pl.col("phase") == "joint")
+    epochs, values = rows["epoch"].to_numpy(), 100 * rows[results.HR].to_numpy()
+    axes.plot(
+        epochs, values, linestyle=style.line, color=style.colour, linewidth=1.5,
+        marker=style.marker, markersize=4, markevery=-(-len(epochs) // MARKS),
     )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    kept = (rows["epoch"] == curve.best_epoch) & (rows["phase"] == curve.best_phase)
+    best = rows.filter(kept)
+    axes.plot(
+        best["epoch"], 100 * best[results.HR], style.marker, color=style.colour,
+        markeredgecolor=INK, markersize=9,
+    )  # fmt: skip
+    if is_capped:
+        _dagger(axes, epochs[-1], values[-1])
 
 
-def _plain(run: str) -> str:
-    """Show a run's name in a figure, where nothing is markup."""
-    return tables.LABELS.get(run, run) if run in evaluation.SANITY else run
+def _dagger(axes: Axes, x: float, y: float) -> None:
+    """Mark a point of a capped run."""
+    axes.annotate(tables.DAGGER, (x, y), (5, 2), textcoords="offset points", color=INK, fontsize=10)
+
+
+def _line(axes: Axes, share: float, style: str) -> None:
+    axes.axvline(100 * share, color=INK, linestyle=style, linewidth=1)

@@ -1,42 +1,53 @@
-"""Which figures a report has."""
+"""Which figures a report has, and where they lie."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-import polars as pl
+from matplotlib.figure import Figure
 
-from pipeline.reporting import figures
+from pipeline.reporting import figures, panels
 from pipeline.reporting.evidence import Evidence
+from pipeline.reporting.plots import Curve
 from pipeline.reporting.results import Group
 
 
+class Picture(NamedTuple):
+    """One figure of the report."""
+
+    kind: str  # one of captions.FIGURES
+    path: str  # beside the report
+
+
 def draw(
-    e: Evidence, curves: Mapping[Group, Mapping[str, pl.DataFrame]], out: Path
-) -> dict[str, list[str]]:
-    """Draw all figures into `out`/figures.
-
-    Returns:
-        Their paths relative to `out`, by <content>-<user encoder>.
-    """
-    drawn: dict[str, list[str]] = {}
-    for (content, user), outcomes in e.series().items():
+    found: Evidence, curves: Mapping[Group, Mapping[str, Curve]], out: Path
+) -> dict[str, list[Picture]]:
+    """Draw all figures into `out`/figures and list them by <content>-<user encoder>."""
+    drawn: dict[str, list[Picture]] = {}
+    for content, user in found.series():
         name = f"{content}-{user}"
-        here = {one.group for one in outcomes}
-        paths = drawn.setdefault(name, [])
-
-        def path(what: str, name: str = name, paths: list[str] = paths) -> Path:
-            paths.append(f"figures/{what}-{name}.png")
-            return out / paths[-1]
-
-        figures.scores(outcomes, e.oracle, path("scores"))
-        stated = [one for one in e.contrasts if one.group in here]
-        if stated:
-            figures.differences(stated, path("differences"))
-        if any(key[0] in here for key in e.costs.runs):
-            figures.cost(outcomes, e.costs, path("cost"))
-        if e.overlaps:
-            figures.slices(outcomes, e.overlaps, path("slices"))
-        own = {group: found for group, found in curves.items() if group in here and found}
-        if own:
-            figures.curves(own, path("curves"))
+        for kind, figure in series(found, curves, content, user).items():
+            picture = Picture(kind, f"figures/{kind}-{name}.png")
+            panels.save(figure, out / picture.path)
+            drawn.setdefault(name, []).append(picture)
     return drawn
+
+
+def series(
+    found: Evidence, curves: Mapping[Group, Mapping[str, Curve]], content: str, user: str
+) -> dict[str, Figure]:
+    """Make the figures of one content and user encoder, by kind."""
+    outcomes = found.series()[content, user]
+    here = {one.group for one in outcomes}
+    made = {"scores": figures.scores(outcomes, found.oracle)}
+    stated = [one for one in found.contrasts if one.group in here]
+    if stated:
+        made["differences"] = figures.differences(stated)
+    if any(group in here for group, _ in found.costs.runs):
+        made["cost"] = figures.cost(outcomes, found.costs)
+    if found.overlaps:
+        made["slices"] = figures.slices(outcomes, found.overlaps)
+    own = {group: runs for group, runs in curves.items() if group in here and runs}
+    if own:
+        made["curves"] = figures.curves(outcomes, own)
+    return made

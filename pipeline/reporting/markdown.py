@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.data import card
 
 escape = card.escape
+LEAST_P = 0.0001  # the least p-value that is written out
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
@@ -23,6 +24,11 @@ def signed(share: float) -> str:
     """Show a difference of fractions in points of percent."""
     shown = f"{100 * share:+.2f}"
     return "0.00" if shown[1:] == "0.00" else shown.replace("-", MINUS)
+
+
+def probability(p: float) -> str:
+    """Show a p-value."""
+    return f"{p:.3g}" if p >= LEAST_P else f"&lt; {LEAST_P}"
 
 
 def seconds(value: float) -> str:

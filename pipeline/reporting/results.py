@@ -1,5 +1,6 @@
 """What was found for one target, content and user encoder: every run's value for every user."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from pipeline.retrieval import evaluation, metrics, significance
 from pipeline.retrieval.significance import Estimate
 
 HR, NDCG = f"hr@{metrics.CUTOFF}", f"ndcg@{metrics.CUTOFF}"
-METRICS = (HR, NDCG)
+METRICS = (HR, NDCG)  # those whose values are kept user by user, to be compared and divided
 SEED = 0  # of the resamples: the same report from the same results
 
 
@@ -33,12 +34,9 @@ class Result(NamedTuple):
 
     run: str
     capped: bool  # it, or the source's model it starts from, stopped before its patience
-    values: dict[tuple[str, str], np.ndarray]  # (valid | test, metric) -> [S, U] float64
+    values: dict[tuple[str, str], np.ndarray]  # (valid | test, one of METRICS) -> [S, U] float64
     estimates: dict[tuple[str, str], Estimate]  # over users, of seeds averaged user by user
-
-    def sd(self, part: str, metric: str) -> float | None:
-        """Give the standard deviation between seeds; none where there is one."""
-        return spread(self.values[part, metric].mean(axis=1))
+    sds: dict[tuple[str, str], float | None]  # between seeds; none where there is one
 
 
 class Outcome(NamedTuple):
@@ -47,6 +45,12 @@ class Outcome(NamedTuple):
     group: Group
     counts: dict[str, int]  # users, candidates, unreachable_valid, unreachable_test
     results: dict[str, Result]  # runs in the order of the tables, then those without training
+    cutoffs: list[int]  # the K of the metrics, CUTOFF first
+
+    @property
+    def metrics(self) -> list[str]:
+        """Name the metrics that were computed, METRICS first."""
+        return [f"{name}@{k}" for k in self.cutoffs for name in ("hr", "ndcg")]
 
     @property
     def runs(self) -> list[Result]:
@@ -56,7 +60,7 @@ class Outcome(NamedTuple):
     @property
     def chance(self) -> dict[str, float]:
         """Give what a random order of the candidates scores."""
-        return metrics.chance(self.counts["candidates"], [metrics.CUTOFF])
+        return metrics.chance(self.counts["candidates"], self.cutoffs)
 
 
 def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Outcome:
@@ -75,6 +79,7 @@ def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Ou
     if not (folder / "metrics.json").is_file():
         raise files.Stop(f"{folder} holds no evaluation: run `dvc repro`.")
     found: dict[str, Any] = files.read_json(folder / "metrics.json")
+    cutoffs = [metrics.CUTOFF, *(k for k in found["cutoffs"] if k != metrics.CUTOFF)]
     ranks = pl.read_parquet(folder / "ranks.parquet")
     results = {}
     for run in [*runs, *evaluation.SANITY]:
@@ -82,10 +87,32 @@ def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Ou
         if own.is_empty():
             raise files.Stop(f"{folder} does not hold the run {run!r}: run `dvc repro`.")
         is_capped = found[run].get("capped", False) or run in capped
-        values = _values(own)
-        estimates = {key: bootstrap(one.mean(axis=0)) for key, one in values.items()}
-        results[run] = Result(run, is_capped, values, estimates)
-    return Outcome(group, found["counts"], results)
+        results[run] = summarise(run, is_capped, own, cutoffs)
+    return Outcome(group, found["counts"], results, cutoffs)
+
+
+def summarise(run: str, capped: bool, ranks: pl.DataFrame, cutoffs: Sequence[int]) -> Result:
+    """Turn one run's ranks into values and estimates.
+
+    Args:
+        run: its name.
+        capped: whether it was.
+        ranks: its rows of evaluation.RANKS.
+        cutoffs: the K of the metrics.
+    """
+    result = Result(run, capped, {}, {}, {})
+    for part in evaluation.PARTS:
+        rows = ranks.filter(split=part).sort("seed", "user")
+        seeds = max(1, rows["seed"].n_unique())
+        kept = evaluation.ranks_of(rows)
+        for k in cutoffs:
+            for name, measure in (("hr", metrics.hit), ("ndcg", metrics.ndcg)):
+                key, values = (part, f"{name}@{k}"), measure(kept, k).reshape(seeds, -1)
+                result.estimates[key] = bootstrap(values.mean(axis=0))
+                result.sds[key] = spread(values.mean(axis=1))
+                if key[1] in METRICS:
+                    result.values[key] = values
+    return result
 
 
 def bootstrap(values: np.ndarray) -> Estimate:
@@ -96,15 +123,3 @@ def bootstrap(values: np.ndarray) -> Estimate:
 def spread(values: np.ndarray) -> float | None:
     """Give the standard deviation of several values, none of one."""
     return float(values.std(ddof=1)) if len(values) > 1 else None
-
-
-def _values(ranks: pl.DataFrame) -> dict[tuple[str, str], np.ndarray]:
-    """Turn one run's ranks into each user's values, a row a seed."""
-    found = {}
-    for part in evaluation.PARTS:
-        rows = ranks.filter(split=part).sort("seed", "user")
-        seeds = max(1, rows["seed"].n_unique())
-        kept = evaluation.ranks_of(rows)
-        found[part, HR] = metrics.hit(kept, metrics.CUTOFF).reshape(seeds, -1)
-        found[part, NDCG] = metrics.ndcg(kept, metrics.CUTOFF).reshape(seeds, -1)
-    return found

@@ -1,12 +1,12 @@
 """The report's tables of results: rows are targets or runs, numbers are percent."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from pipeline.reporting import markdown, results
+from pipeline.reporting import cards, markdown, ninerec, results
 from pipeline.reporting.contrasts import Contrast
-from pipeline.reporting.costs import Cost, Costs
 from pipeline.reporting.overlap import Overlap
 from pipeline.reporting.results import Outcome, Result
 from pipeline.retrieval.significance import Estimate
@@ -14,7 +14,6 @@ from pipeline.retrieval.significance import Estimate
 DAGGER = "†"
 LABELS = {"itemknn": "itemKNN", "contentknn": "content kNN"}
 PARTS = {"test": "test", "valid": "validation"}
-TITLES = {results.HR: "HR@10", results.NDCG: "NDCG@10"}
 
 
 def scores(outcomes: Sequence[Outcome], metric: str, oracle: Mapping[str, float]) -> str:
@@ -22,40 +21,22 @@ def scores(outcomes: Sequence[Outcome], metric: str, oracle: Mapping[str, float]
 
     Args:
         outcomes: groups of one content and user encoder, so with the same runs.
-        metric: one of results.METRICS.
+        metric: one of the outcomes' metrics.
         oracle: the best possible HR@10 on test by target, where it is known.
     """
     names = [*outcomes[0].results]
+    shows_oracle = bool(oracle) and metric == results.HR
     rows = []
     for outcome in outcomes:
-        for part, title in PARTS.items():
-            cells = [_cell(outcome.results[name], part, metric) for name in names]
+        for part, shown in PARTS.items():
+            cells = [cell(outcome.results[name], part, metric) for name in names]
             cells.append(markdown.percent(outcome.chance[metric]))
-            if oracle:
-                cells.append(_oracle(oracle, outcome, part, metric))
-            rows.append([markdown.escape(outcome.group.target), title, *cells])
-    header = ["target", TITLES[metric], *map(label, names), "random", *(["oracle"] * bool(oracle))]
+            if shows_oracle:
+                cells.append(best_possible(oracle, outcome, part, metric))
+            rows.append([markdown.escape(outcome.group.target), shown, *cells])
+    more = ["oracle"] * shows_oracle
+    header = ["target", title(metric), *map(label, names), "random", *more]
     return markdown.table(header, rows, numbers_from=2)
-
-
-def details(outcome: Outcome, costs: Costs, oracle: Mapping[str, float]) -> str:
-    """Put the cost beside every number of a group: a row a run."""
-    header = ["run"]
-    header += [f"{title} {part}" for title in TITLES.values() for part in PARTS.values()]
-    header += ["time", "with pre-training", "users/s", "peak memory", "trained parameters"]
-    header += ["of all", "epochs", "trials", "device"]
-    rows = []
-    for name, result in outcome.results.items():
-        cells = [_cell(result, part, metric) for metric in TITLES for part in PARTS]
-        key = (outcome.group, name)
-        rows.append([label(name), *cells, *_spent(costs.runs.get(key), costs.shares.get(key))])
-    nothing = [markdown.NOTHING] * (len(header) - 5)
-    chance = [markdown.percent(outcome.chance[metric]) for metric in TITLES for _ in PARTS]
-    rows.append(["random", *chance, *nothing])
-    if outcome.group.target in oracle:
-        best = [_oracle(oracle, outcome, part, metric) for metric in TITLES for part in PARTS]
-        rows.append(["oracle", *best, *nothing])
-    return markdown.table(header, rows)
 
 
 def contrasts(stated: Iterable[Contrast]) -> str:
@@ -69,10 +50,11 @@ def contrasts(stated: Iterable[Contrast]) -> str:
         mark = DAGGER if one.capped else ""
         sd = "" if one.sd is None else f" ± {markdown.percent(one.sd)}"
         difference = f"{interval(one.difference, markdown.signed)}{sd}{mark}"
-        rows.setdefault(key, []).extend([difference, f"{one.p:.3g}", one.reading])
+        cells = [difference, markdown.probability(one.p), one.reading]
+        rows.setdefault(key, []).extend(cells)
     header = ["target", "content", "user encoder", "difference"]
-    for title in TITLES.values():
-        header += [f"{title}, points", "p (Holm)", "reading"]
+    for metric in results.METRICS:
+        header += [f"{title(metric)}, points", "p (Holm)", "reading"]
     return markdown.table(header, [[*key, *cells] for key, cells in rows.items()], numbers_from=4)
 
 
@@ -81,13 +63,15 @@ def overlap(shared: Mapping[str, Overlap]) -> str:
     rows = [
         [
             markdown.escape(target),
-            _share(o.shared_items, o.items),
-            _share(int(o.is_known.sum()), len(o.is_known)),
-            _share(o.shared_users, o.users),
+            _share(found.shared_items, found.items),
+            _share(found.shared_texts, found.items),
+            _share(found.shared_covers, found.items),
+            _share(int(found.is_known.sum()), len(found.is_known)),
+            _share(found.shared_users, found.users),
         ]
-        for target, o in shared.items()
+        for target, found in shared.items()
     ]
-    header = ["target", "items with a text of the source", "held-out test items among them"]
+    header = ["target", "shared items", "by text", "by cover", "held-out test items among them"]
     return markdown.table([*header, "users with an id of the source"], rows)
 
 
@@ -96,13 +80,13 @@ def slices(outcomes: Iterable[Outcome], shared: Mapping[str, Overlap]) -> str:
     rows, names = [], []
     for outcome in outcomes:
         names = [*outcome.results]
-        for title, users in divide(shared[outcome.group.target]).items():
+        for shown, users in divide(shared[outcome.group.target]).items():
             cells = [
-                interval(sliced(one, users), markdown.percent) if users.any() else markdown.NOTHING
+                f"{interval(sliced(one, users))}{marked(one)}" if users.any() else markdown.NOTHING
                 for one in outcome.results.values()
             ]
             name = markdown.escape(outcome.group.target)
-            rows.append([name, title, markdown.count(users.sum()), *cells])
+            rows.append([name, shown, markdown.count(users.sum()), *cells])
     header = ["target", "held-out item", "users", *map(label, names)]
     return markdown.table(header, rows, numbers_from=2)
 
@@ -117,27 +101,29 @@ def sliced(result: Result, users: np.ndarray) -> Estimate:
     return results.bootstrap(result.values["test", results.HR].mean(axis=0)[users])
 
 
-def foundations(others: Mapping[str, Cost]) -> str:
-    """List the cost of what several runs stand on: embeddings and pre-training."""
+def paper(outcomes: Iterable[Outcome], known: Mapping[str, Mapping[str, Any]]) -> str:
+    """Set NineRec's published numbers beside ours; empty if no target is one of its data sets.
+
+    Args:
+        outcomes: groups of one content and user encoder.
+        known: the data card by domain.
+    """
     rows = []
-    for name, cost in sorted(others.items()):
-        rate = markdown.NOTHING
-        if cost.items_per_second is not None:
-            rate = f"{cost.items_per_second:,.0f} items/s"
-        elif cost.users_per_second is not None:
-            rate = f"{cost.users_per_second:,.0f} users/s"
-        rows.append(
-            [
-                markdown.escape(name),
-                markdown.seconds(cost.seconds),
-                rate,
-                markdown.gigabytes(cost.peak_memory_bytes),
-                markdown.count(cost.trained_parameters),
-                markdown.escape(cost.device),
-            ]
-        )
-    header = ["step", "time", "rate", "peak memory", "trained parameters", "device"]
-    return markdown.table(header, rows)
+    for outcome in outcomes:
+        target = outcome.group.target
+        published = ninerec.published(outcome.group, cards.names(known[target]))
+        cells = []
+        for run, number in published.items():
+            ours = markdown.NOTHING
+            if run in outcome.results:
+                ours = cell(outcome.results[run], "test", results.HR)
+            failed = " (failed training)" if number.failed else ""
+            cells += [f"{markdown.percent(number.hr)}{failed}", ours]
+        if cells:
+            rows.append([markdown.escape(target), *cells])
+    header = ["HR@10, test", "paper: ids", "id", "paper: from scratch", "end2end"]
+    header += ["paper: pre-trained", label("end2end_transfer")]
+    return markdown.table(header, rows) if rows else ""
 
 
 def label(run: str) -> str:
@@ -145,39 +131,33 @@ def label(run: str) -> str:
     return LABELS.get(run, markdown.escape(run))
 
 
+def title(metric: str) -> str:
+    """Show a metric's name."""
+    return metric.upper()
+
+
+def marked(result: Result) -> str:
+    """Give the mark of a run from which no conclusion is drawn."""
+    return DAGGER if result.capped else ""
+
+
 def interval(estimate: Estimate, show: Callable[[float], str] = markdown.percent) -> str:
     """Show a mean with its interval."""
     return f"{show(estimate.mean)} [{show(estimate.low)}, {show(estimate.high)}]"
 
 
-def _cell(result: Result, part: str, metric: str) -> str:
-    sd = result.sd(part, metric)
+def cell(result: Result, part: str, metric: str) -> str:
+    """Show a run's mean with its interval, its spread between seeds and its mark."""
+    sd = result.sds[part, metric]
     spread = "" if sd is None else f" ± {markdown.percent(sd)}"
-    mark = DAGGER if result.capped else ""
-    return f"{interval(result.estimates[part, metric])}{spread}{mark}"
+    return f"{interval(result.estimates[part, metric])}{spread}{marked(result)}"
 
 
-def _oracle(oracle: Mapping[str, float], outcome: Outcome, part: str, metric: str) -> str:
+def best_possible(oracle: Mapping[str, float], outcome: Outcome, part: str, metric: str) -> str:
+    """Show the oracle's number where it is known: HR@10 on test."""
     best = oracle.get(outcome.group.target)
     is_known = best is not None and (part, metric) == ("test", results.HR)
     return markdown.percent(best) if best is not None and is_known else markdown.NOTHING
-
-
-def _spent(cost: Cost | None, share: float | None) -> list[str]:
-    if cost is None:
-        return [markdown.NOTHING] * 9
-    whole = markdown.NOTHING if share is None else markdown.seconds(cost.seconds + share)
-    return [
-        markdown.seconds(cost.seconds),
-        whole,
-        markdown.count(cost.users_per_second or None),
-        markdown.gigabytes(cost.peak_memory_bytes),
-        markdown.count(cost.trained_parameters),
-        markdown.count(cost.parameters),
-        markdown.count(cost.epochs),
-        markdown.count(cost.trials),
-        markdown.escape(cost.device),
-    ]
 
 
 def _share(part: int, whole: int) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, PositiveInt
 
+from pipeline.data import files
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut, Split
 from pipeline.params import Section
@@ -36,6 +37,20 @@ class Evaluation(Section):
     def depth(self) -> int:
         """As deep as any cutoff looks, and the report's."""
         return max(*self.cutoffs, metrics.CUTOFF)
+
+
+def check(domain: str, candidates: int, depth: int) -> None:
+    """See that no cutoff is so large that every candidate would be within it.
+
+    Raises:
+        Stop: there are fewer candidates than the largest cutoff.
+    """
+    if candidates < depth:
+        raise files.Stop(
+            f"{domain}: {candidates:,} candidates, fewer than the largest cutoff, {depth}, so that "
+            "every one of them would be a hit; lower evaluate.cutoffs in params.yaml, or bring "
+            "more items"
+        )
 
 
 def trained(run: str, model: vectors.Trained, divided: Split, depth: int) -> pl.DataFrame:

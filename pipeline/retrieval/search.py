@@ -218,9 +218,18 @@ def _check(
     if len(queries) != len(held_out.items) or len(items) != len(candidates):
         raise ValueError(
             f"{len(queries)} queries for {len(held_out.items)} users and {len(items)} item vectors "
-            f"for a catalogue of {len(candidates)}: there must be one each"
+            f"for a catalogue of {len(candidates)}: there must be one each; give the vectors that "
+            "were made for this domain"
         )
     if candidates[sequences.PAD] or not candidates.any():
-        raise ValueError("the candidates must hold an item and must not hold PAD")
-    if not (np.isfinite(queries).all() and np.isfinite(items[candidates]).all()):
-        raise ValueError("query or item vectors hold NaN or infinity: the model has diverged")
+        raise ValueError(
+            f"{int(candidates.sum())} candidates, PAD {'is' if candidates[0] else 'is not'} one of "
+            "them: there must be at least one item and no PAD; take them from split.candidates"
+        )
+    for name, vectors in (("query", queries), ("item", items[candidates])):
+        wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
+        if wrong:
+            raise ValueError(
+                f"{wrong:,} of {len(vectors):,} {name} vectors hold NaN or infinity, and all must "
+                "be finite: the model has diverged; train it with a lower learning rate"
+            )

@@ -25,6 +25,9 @@ MORE = {
     "contentknn": 0.06,
 }
 USERS, ITEMS, CANDIDATES = 1500, 300, 290
+ZEROSHOT = ("frozen_zeroshot", "tuned_zeroshot")
+JOINT = ("end2end", "end2end_transfer")  # of two phases: 8 epochs of a probe, then 4
+CUTOFFS = [5, 10]
 PARAMS = """
 sources: [old]
 targets: [near, far]
@@ -46,6 +49,21 @@ def ranks(share, rng):
     """Draw ranks of which about `share` are among the first ten."""
     better = np.where(rng.random(USERS) < share, rng.integers(0, 10, USERS), 10)
     return search.Ranks(better.astype(np.int32), (better < 10).astype(np.int32))
+
+
+def rows(text, first):
+    """The cells of the table rows that begin with a cell."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {first} |")]
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
+
+
+def rename(world, old, new):
+    """Call a target something else, in params.yaml and wherever its outputs are."""
+    text = params.FILE.read_text()
+    params.FILE.write_text(text.replace(f"[{old}, ", f"[{new}, "))
+    for folder in ("prepare", "cards", "evaluate", "runs", "costs"):
+        for path in sorted((world.root / folder).glob(f"{old}*")):
+            path.rename(path.with_name(path.name.replace(old, new)))
 
 
 class World:
@@ -87,7 +105,7 @@ class World:
             "users": USERS,
             "items": ITEMS,
             "sparsity": 0.99,
-            "share_without": {"text": 0.25},
+            "share_without": {"text": 0.25, "history": 0.5},
             "warnings": [f"{domain}: <b>odd</b> | rows"],
         }
         files.write_json(self.root / "cards" / domain / "prepare" / "card.json", described)
@@ -97,7 +115,7 @@ class World:
         about, rows = {}, []
         for run, quality in qualities.items():
             trains = run not in evaluation.SANITY
-            for seed in self.seeds if trains and "zeroshot" not in run else self.seeds[:1]:
+            for seed in self.seeds if trains and run not in ZEROSHOT else self.seeds[:1]:
                 for part in evaluation.PARTS:
                     drawn = ranks(quality, self.rng)
                     rows.append(evaluation.table(run, seed if trains else None, part, drawn))
@@ -107,15 +125,17 @@ class World:
         folder = self.root / "evaluate" / f"{target}-text-sasrec"
         counts = {"users": USERS, "candidates": CANDIDATES}
         counts |= {"unreachable_valid": 0, "unreachable_test": 3}
-        files.write_json(folder / "metrics.json", {"counts": counts, **about})
+        files.write_json(folder / "metrics.json", {"cutoffs": CUTOFFS, "counts": counts, **about})
         pl.concat(rows).write_parquet(folder / "ranks.parquet")
 
     def trained(self, target, run):
-        epochs = np.arange(12 if "zeroshot" not in run else 1)
+        trains = run not in ZEROSHOT
+        probe, joint = (8 if run in JOINT else 12) if trains else 1, 5 if run in JOINT else 0
+        epochs = np.array([*range(probe), *range(probe - 1, probe - 1 + joint)])
         curve = pl.DataFrame(
             {
                 "epoch": epochs,
-                "phase": ["probe"] * len(epochs),
+                "phase": ["probe"] * probe + ["joint"] * joint,
                 "loss": 5 - epochs / 10,
                 "hr@10": (QUALITY[target] | MORE)[run] * (1 - np.exp(-0.4 - epochs / 3)),
                 "ndcg@10": epochs / 200,
@@ -123,21 +143,36 @@ class World:
             }
         )
         content = "id" if run == "id" else "text"
-        several = len(self.seeds) > 1 and "zeroshot" not in run
+        several = len(self.seeds) > 1 and trains
         for seed in self.seeds:
             below = f"{run}/{seed}" if several else run
             folder = self.root / "runs" / f"{target}-{content}-sasrec" / below
             folder.mkdir(parents=True, exist_ok=True)
             curve.write_csv(folder / "curve.csv")
-            files.write_json(folder / "run.json", {"seed": seed, "capped": False})
+            described = {"seed": seed, "capped": False, "best_epoch": int(epochs[-2:][0])}
+            described |= {"best_phase": "joint" if joint else "probe"}
+            files.write_json(folder / "run.json", described)
         name = f"{target}-{content}-sasrec/{run}"
-        self.cost(name, 0.0 if "zeroshot" in run else 400.0 if "end2end" in run else 30.0)
+        if trains:
+            self.cost(name, 400.0 if run in JOINT else 30.0)
+        else:
+            self.cost(name, 0.0, users_per_second=0.0, trials=0, epochs=0, trained_parameters=0)
 
-    def cost(self, name, seconds, capped=False):
+    def cost(self, name, seconds, capped=False, **more):
         spent = {"seconds": seconds, "users_per_second": 120.0, "peak_memory_bytes": 2_500_000_000}
         spent |= {"parameters": 23_000_000, "trained_parameters": 1_000_000, "device": "2 cores"}
-        spent |= {"epochs": 12, "trials": 2, "key": "abc", "capped": capped}
+        spent |= {"epochs": 12, "trials": 2, "key": "abc", "capped": capped, **more}
         files.write_json(self.root / "costs" / f"{name}.json", spent)
+
+    def covers(self, domain, digests):
+        """Give a domain covers, some of them missing, and their digests."""
+        folder = self.root / "cards" / domain / "covers"
+        missing = sum(one is None for one in digests)
+        described = {"domain": domain, "size": 64, "items": len(digests), "missing": missing}
+        files.write_json(folder / "card.json", described)
+        pl.DataFrame({"cover": digests}, schema={"cover": pl.String}).write_parquet(
+            folder / "digests.parquet"
+        )
 
     def report(self, is_drawn=False):
         """Make the report, with figures if they are what is tested, and return its text."""

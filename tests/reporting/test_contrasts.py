@@ -9,13 +9,13 @@ from pipeline.retrieval import significance
 def result(run, values, capped=False):
     """A run with the same [S, U] values everywhere."""
     everywhere = {(part, m): values for part in ("valid", "test") for m in results.METRICS}
-    return Result(run, capped, everywhere, {})
+    return Result(run, capped, everywhere, {}, {})
 
 
 def state(*found):
     counts = {"users": 1, "candidates": 10}
     group = Group("near", "text", "sasrec")
-    return contrasts.state([Outcome(group, counts, {one.run: one for one in found})])
+    return contrasts.state([Outcome(group, counts, {one.run: one for one in found}, [10])])
 
 
 def noise(seeds=1, users=400):
@@ -38,7 +38,7 @@ def test_p_is_corrected_for_all_differences():
     base = rng.random((1, 300))
     better = base + rng.normal(0.02, 0.17, (1, 300))
     stated = state(result("frozen", base), result("end2end", better))
-    raw = results.bootstrap((better - base)[0]).p
+    raw = significance.sign_flip((better - base)[0])
     assert [one.p for one in stated] == pytest.approx(significance.holm([raw, raw]))
 
 
@@ -65,8 +65,31 @@ def test_capped_runs_allow_no_conclusion(capped):
 
 def test_only_pairs_that_are_there_are_stated():
     values = noise()
-    assert state(result("id", values), result("frozen", values)) == []
+    assert state(result("id", values), result("end2end", values)) == []
     pairs = [(one.run, one.base) for one in state(*(result(run, values) for run in (
-        "frozen", "end2end", "frozen_transfer", "tuned_transfer", "end2end_transfer"
+        "id", "frozen", "frozen_paper", "end2end", "frozen_transfer", "tuned_transfer",
+        "end2end_transfer",
     )))]  # fmt: skip
+    assert {("frozen", "id"), ("frozen", "frozen_paper")} <= {*pairs}
     assert pairs == [pair for pair in contrasts.PAIRS for _ in results.METRICS]
+
+
+def test_a_large_effect_stays_shown_among_hundreds_of_differences(monkeypatch):
+    """25 targets, 8 pairs, 2 metrics: Holm asks for p < 0.05 / 400 of the first."""
+    monkeypatch.setattr(significance, "RESAMPLES", 200)
+    base = np.zeros((1, 200))
+    better = base.copy()
+    better[0, :40] = 1  # 40 of 200 users better, none worse: p = 2^-39
+    outcomes = []
+    for number in range(25):
+        found = {run: result(run, base) for pair in contrasts.PAIRS for run in pair}
+        if not number:
+            found["end2end"] = result("end2end", better)
+        group = Group(f"t{number}", "text", "sasrec")
+        outcomes.append(Outcome(group, {"users": 200, "candidates": 300}, found, [10]))
+    stated = contrasts.state(outcomes)
+    assert len(stated) == 400
+    claimed = [(one.group.target, one.pair) for one in stated if one.reading == "higher"]
+    assert claimed == [("t0", "end2end - frozen")] * 2
+    one = next(one for one in stated if one.reading == "higher")
+    assert one.p == pytest.approx(2**-39 * 400)

@@ -31,5 +31,10 @@ def test_signed(share, shown):
     assert markdown.signed(share) == shown
 
 
+@pytest.mark.parametrize(("p", "shown"), [(1.0, "1"), (0.01234, "0.0123"), (0.0, "&lt; 0.0001")])
+def test_probability(p, shown):
+    assert markdown.probability(p) == shown
+
+
 def test_table():
     assert markdown.table(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"

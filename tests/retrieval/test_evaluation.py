@@ -85,8 +85,9 @@ def test_the_stage_writes_averages_and_the_ranks_behind_them(world):
         "unreachable_test": 0,
     }
     assert [*found] == sorted(
-        ["counts", "contentknn", "frozen", "id", "itemknn", "popularity", "random"]
+        ["counts", "cutoffs", "contentknn", "frozen", "id", "itemknn", "popularity", "random"]
     )
+    assert found["cutoffs"] == [5, 10]
     assert found["random"]["test"]["hr@10"] == 10 / N
     assert (found["id"]["capped"], found["frozen"]["capped"]) == (False, True)
     assert ranks.schema == evaluation.RANKS
@@ -133,6 +134,22 @@ def test_vectors_of_other_data_are_refused(world):
     np.save(folder / "queries_test.npy", np.zeros((U - 1, D), np.float32))
     with pytest.raises(files.Stop, match=r"queries_test.npy has 39 rows.* asks for 40"):
         vectors.load(folder, N, U)
+
+
+@pytest.mark.parametrize("cutoff", [31, 200])
+def test_a_cutoff_beyond_the_candidates_is_refused(world, cutoff):
+    params.FILE.write_text(PARAMS.replace("[5, 10]", f"[10, {cutoff}]"))
+    with pytest.raises(
+        files.Stop,
+        match=rf"here: 30 candidates, fewer than the largest cutoff, {cutoff}.*evaluate\.cutoffs",
+    ):
+        run(world)
+    assert not (world / "out").exists()
+
+
+def test_a_cutoff_may_be_as_large_as_the_catalogue(world):
+    params.FILE.write_text(PARAMS.replace("[5, 10]", "[10, 30]"))
+    assert run(world)[0]["random"]["test"]["hr@30"] == 1
 
 
 def test_ranks_go_as_deep_as_the_report_looks():

@@ -176,22 +176,37 @@ def test_a_mask_longer_than_the_catalogue_leaves_nothing_but_the_rest():
     assert ranks.better.tolist() == [1, 0]
 
 
-@pytest.mark.parametrize("where", ["queries", "items"])
-def test_vectors_of_a_diverged_model_are_refused(where):
+@pytest.mark.parametrize("where", ["query", "item"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_of_a_diverged_model_are_refused(where, value):
     queries, items, held, candidates = domain(0)
-    {"queries": queries, "items": items[np.flatnonzero(candidates)[:1]]}[where][0, 0] = np.nan
-    if where == "items":
-        items[np.flatnonzero(candidates)[0], 0] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinity"):
+    first = np.flatnonzero(candidates)[0]
+    if where == "query":
+        queries[3, 1] = value
+    else:
+        items[first, 0] = value
+    total = {"query": len(queries), "item": candidates.sum()}[where]
+    with pytest.raises(
+        ValueError, match=rf"1 of {total} {where} vectors hold NaN or infinity.*learning rate"
+    ):
         search.rank(queries, items, held, candidates, 10)
+
+
+def test_a_vector_that_is_no_candidate_may_be_anything():
+    queries, items, held, candidates = domain(0)
+    expected = search.rank(queries, items, held, candidates, 10)
+    items[0] = np.nan
+    np.testing.assert_array_equal(search.rank(queries, items, held, candidates, 10), expected)
 
 
 def test_shapes_must_fit():
     queries, items, held, candidates = domain(0)
-    with pytest.raises(ValueError, match="199 queries for 200 users"):
+    with pytest.raises(ValueError, match=r"199 queries for 200 users.*made for this domain"):
         search.rank(queries[1:], items, held, candidates, 10)
-    with pytest.raises(ValueError, match="must not hold PAD"):
+    with pytest.raises(ValueError, match=r"301 candidates, PAD is one of them.*split\.candidates"):
         search.rank(queries, items, held, np.ones(len(items), bool), 10)
+    with pytest.raises(ValueError, match="0 candidates, PAD is not one of them"):
+        search.rank(queries, items, held, np.zeros(len(items), bool), 10)
 
 
 @settings(max_examples=60, deadline=None)

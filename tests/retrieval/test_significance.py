@@ -1,7 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipeline.retrieval import significance
 
@@ -26,17 +29,87 @@ def test_the_interval_has_the_width_that_theory_gives():
     assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
-def test_p_values_are_small_for_a_difference_and_1_for_none():
-    values = generator().normal(1, 1, 300)
-    assert significance.bootstrap(values, generator()).p == pytest.approx(2 / 10_001)
-    assert significance.bootstrap(np.zeros(300), generator()).p == 1
-    assert significance.bootstrap(np.array([-1.0, 1.0] * 50), generator()).p > 0.8
+def by_enumeration(differences):
+    """The share of all 2^n sign patterns whose sum is as far from 0 as the one found."""
+    sizes = np.abs(differences)
+    signs = np.array([*itertools.product([-1, 1], repeat=len(sizes))])
+    return np.mean(np.abs(signs @ sizes) >= abs(differences.sum()) - 1e-12)
 
 
-def test_p_values_are_fair_where_there_is_no_difference():
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [1.0],
+        [1, 1, 1, -1],
+        [0.5, -0.5, 0.5, 1, 1],
+        [1 / 3, 2 / 3, 1, -1 / 3, 1 / 3, 1 / 3],  # of three seeds: sums are equal but for rounding
+        [1, 0.63, 0.5, -0.43, 0.39, 0.36, 0.33, -0.32, 0.3, 0.29, -1, 0.07],
+        [0.37, -0.24, 0.13, 0.0],
+    ],
+)
+def test_few_users_are_judged_by_all_patterns_of_signs(differences):
+    expected = by_enumeration(np.array(differences))
+    assert significance.sign_flip(np.array(differences)) == pytest.approx(expected, rel=1e-9)
+    assert significance.sign_flip(-np.array(differences)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_p_by_hand():
+    """8 users of 400 better and none worse: both tails of 2^8 patterns."""
+    differences = np.zeros(400)
+    differences[:8] = 1
+    assert significance.sign_flip(differences) == pytest.approx(2 * 2**-8)
+    assert significance.sign_flip(np.zeros(300)) == 1
+    assert significance.sign_flip(np.array([-1.0, 1.0] * 50)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(12, 3), (40, 70), (600, 500), (3000, 2800)])
+def test_p_of_hits_is_that_of_the_exact_mcnemar_test(better, worse):
+    differences = np.concatenate([np.ones(better), -np.ones(worse), np.zeros(50)])
+    expected = stats.binomtest(better, better + worse).pvalue
+    assert significance.sign_flip(differences) == pytest.approx(expected, rel=1e-6)
+
+
+def test_p_has_no_floor():
+    assert significance.sign_flip(np.ones(30)) == pytest.approx(2**-29)
+    assert significance.sign_flip(generator().normal(1, 1, 300)) < 1e-20
+    assert significance.sign_flip(generator().normal(1, 1, 300)) > 0
+
+
+def test_the_normal_limit_agrees_with_drawn_signs():
+    """60 users whose differences are all of different size: too many sums to list."""
+    rng = generator(5)
+    differences = rng.gamma(1.0, 1.0, 60) * rng.choice([-1, 1, 1], 60)
+    signs = rng.choice([-1, 1], (200_000, 60))
+    drawn = np.mean(np.abs(signs @ np.abs(differences)) >= abs(differences.sum()))
+    assert 0.001 < drawn < 0.2
+    assert significance.sign_flip(differences) == pytest.approx(drawn, rel=0.15)
+
+
+@pytest.mark.parametrize("users", range(1, 9))
+@pytest.mark.parametrize("sizes", [[1.0], [1, 0.5], [1, 0.63, 0.5, 0.43, 0.39, 0.36, 0.33, 0.32]])
+def test_p_never_claims_too_much_where_few_users_differ(users, sizes):
+    """Over all equally likely outcomes, p <= level has at most the chance of the level."""
+    sizes = np.resize(sizes, users)
+    p_values = np.array(
+        [
+            significance.sign_flip(sizes * signs)
+            for signs in itertools.product([-1, 1], repeat=users)
+        ]
+    )
+    for level in np.unique(p_values):
+        assert np.mean(p_values <= level) <= level + 1e-12
+
+
+@pytest.mark.parametrize("users", [17, 40, 400])
+def test_p_is_fair_where_there_is_no_difference(users):
+    """Differences of NDCG@10, of many sizes: 5 % of the p-values lie below 5 %."""
     rng = generator(3)
-    draws = [significance.bootstrap(rng.choice([-1.0, 0, 1], 100), rng).p for _ in range(300)]
-    assert np.mean(np.array(draws) < 0.1) == pytest.approx(0.1, abs=0.05)
+    gains = np.concatenate([[0], 1 / np.log2(np.arange(2, 12))])
+    p_values = [
+        significance.sign_flip(rng.choice(gains, users) - rng.choice(gains, users))
+        for _ in range(400)
+    ]
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_interval():

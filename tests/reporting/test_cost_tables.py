@@ -1,0 +1,45 @@
+from pipeline.reporting import cost_tables
+from pipeline.reporting.markdown import NOTHING
+from tests.reporting.conftest import rows
+
+
+def test_costs_with_and_without_what_they_stand_on(world):
+    """Two targets share the source's 1,000 s (end2end) and 100 s (frozen), and its 10 s."""
+    world.cost("embed_tuned/near-old-text-sasrec", seconds=20.0)
+    world.cost("embed/near-text", seconds=5.0)
+    world.cost("embed/old-text", seconds=10.0)
+    world.cost("embed/dropped-text", seconds=5.0)  # a domain that params.yaml no longer lists
+    text = world.report()
+    share = 5 + cost_tables.SPENT.index("with its share of pre-training")
+
+    def spent(run, at=0):
+        row = rows(text, run)[at]
+        return row[5], row[share]
+
+    assert spent("id") == ("30.0 s", NOTHING)
+    assert spent("frozen") == ("30.0 s", "35.0 s")  # and the target's embedding
+    assert spent("end2end") == ("6 min 40 s", "6 min 45 s")  # whose probe stands on it too
+    assert spent("frozen_transfer") == ("30.0 s", "1 min 30 s")  # 30 + 5 + (10 + 100) / 2
+    assert spent("tuned_transfer") == ("30.0 s", "9 min 15 s")  # 30 + 20 + (10 + 1000) / 2
+    assert spent("tuned_transfer", at=1) == ("30.0 s", "8 min 55 s")
+    assert spent("end2end_transfer")[1] == "15 min 25 s"  # 400 + 20 + 505
+    assert spent("frozen_zeroshot") == (NOTHING, "1 min 00 s")  # nothing, 5 + 55
+    assert rows(text, "frozen_zeroshot")[0][share + 1] == NOTHING  # users/s
+    assert rows(text, "id")[0][share + 1 :] == [
+        "120", "2.50 GB", "1,000,000", "23,000,000", "12", "2", "2 cores",
+    ]  # fmt: skip
+    assert rows(text, "embed/near-text")[0][1] == "5.0 s"
+    assert "dropped-text" not in text
+
+
+def test_the_search_and_the_phases_of_one_training_are_shown(world):
+    more = {"search_seconds": 300.0, "probe_seconds": 40.0, "joint_seconds": 90.0}
+    world.cost("near-text-sasrec/end2end", 500.0, prefix_seconds=7.0, **more)
+    world.cost("far-text-sasrec/end2end", 500.0, trials=1, **more | {"joint_seconds": 0.0})
+    world.cost("pretrain/old-text-end2end-sasrec", 1000.0, **more)
+    text = world.report()
+    near, far = rows(text, "end2end")
+    assert near[5:8] == ["8 min 20 s", "5 min 00 s", "probe 40.0 s, joint 1 min 30 s, prefix 7.0 s"]
+    assert far[5:8] == ["8 min 20 s", NOTHING, "probe 40.0 s"]  # one point is no search
+    (source,) = rows(text, "pretrain/old-text-end2end-sasrec")
+    assert source[2:4] == ["5 min 00 s", "probe 40.0 s, joint 1 min 30 s"]
