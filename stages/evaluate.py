@@ -34,27 +34,27 @@ def main(
 ) -> None:
     """Rank every user's held-out items by every run, and by recommenders without training."""
     p = Evaluate.load()
-    domain = tables.load(prepared)
-    n_items, n_users = len(domain.items), len(domain.users)
-    divided = split.split(domain.sequences, n_items, p.protocol)
-    counts = evaluation.counts(divided)
-    evaluation.check(target, counts["candidates"], p.evaluate.depth)
-    contents = [one.vectors for one in store.load(embeddings).values()]
-    ranks = [evaluation.sanity(divided, contents, p.evaluate.depth)]
-    is_capped: dict[str, bool] = {}
-    for run in p.runs.names(p.sources):
-        group = f"{target}-{'id' if run == 'id' else content}-{user}"
-        folders = vectors.folders(runs / group / run, p.seeds)
-        models = [vectors.load(folder, n_items, n_users) for folder in folders]
-        ranks += [evaluation.trained(run, model, divided, p.evaluate.depth) for model in models]
-        is_capped[run] = any(model.capped for model in models)
-    everything = pl.concat(ranks)
-    found = evaluation.summarise(everything, p.evaluate.cutoffs)
-    chance = metrics.chance(counts["candidates"], p.evaluate.cutoffs)
-    found["random"] = {part: chance for part in evaluation.PARTS}
-    for run, capped in is_capped.items():
-        found[run]["capped"] = capped
-    with files.atomic_folder(out) as part:
+    with files.atomic_folder(out) as part:  # first: whoever still writes it is waited for
+        domain = tables.load(prepared)
+        n_items, n_users = len(domain.items), len(domain.users)
+        divided = split.split(domain.sequences, n_items, p.protocol)
+        counts = evaluation.counts(divided)
+        evaluation.check(target, counts["candidates"], p.evaluate.depth)
+        contents = [one.vectors for one in store.load(embeddings).values()]
+        ranks = [evaluation.sanity(divided, contents, p.evaluate.depth)]
+        is_capped: dict[str, bool] = {}
+        for run in p.runs.names(p.sources):
+            group = f"{target}-{'id' if run == 'id' else content}-{user}"
+            folders = vectors.folders(runs / group / run, p.seeds)
+            models = [vectors.load(folder, n_items, n_users) for folder in folders]
+            ranks += [evaluation.trained(run, model, divided, p.evaluate.depth) for model in models]
+            is_capped[run] = any(model.capped for model in models)
+        everything = pl.concat(ranks)
+        found = evaluation.summarise(everything, p.evaluate.cutoffs)
+        chance = metrics.chance(counts["candidates"], p.evaluate.cutoffs)
+        found["random"] = {part: chance for part in evaluation.PARTS}
+        for run, capped in is_capped.items():
+            found[run]["capped"] = capped
         everything.write_parquet(part / "ranks.parquet")
         described = {"cutoffs": p.evaluate.cutoffs, "counts": counts, **found}
         files.write_json(part / "metrics.json", described)

@@ -35,11 +35,11 @@ def main(
     names = p.runs.names(p.sources)
     wanted = evidence.Wanted(p.sources, p.targets, p.contents, p.users, names, p.seeds)
     where = evidence.Where(prepared, cards, evaluated, costs)
-    found = evidence.gather(wanted, where)
-    curves = {
-        one.group: plots.read_curves(runs, one.group, names, p.seeds) for one in found.outcomes
-    }
-    with files.atomic_folder(out) as part:
+    with files.atomic_folder(out) as part:  # first: whoever still writes it is waited for
+        found = evidence.gather(wanted, where)
+        curves = {
+            one.group: plots.read_curves(runs, one.group, names, p.seeds) for one in found.outcomes
+        }
         drawn = gallery.draw(found, curves, part)
         plots.write(part, found, curves)
         files.write_text(part / "report.md", document.write(found, drawn))

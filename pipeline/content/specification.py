@@ -71,6 +71,11 @@ def resolve(entry: Entry, modality: str) -> Spec:
             f"{where}: {spec.library} encodes {MODALITY[spec.library]}, not {modality}. "
             f"Name an encoder of {fits} in params.yaml."
         )
+    if "trust_remote_code" in spec.options:
+        raise files.Stop(
+            f"{where}: options names trust_remote_code, which would run code that came with the "
+            "weights; only a library's own models are read. Leave it out, or name another encoder."
+        )
     for key in USELESS[spec.library]:
         value = getattr(spec, key)
         if value is not None:

@@ -129,6 +129,12 @@ def reachable(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
     return np.asarray(candidates[held_out.items] & ~is_masked)
 
 
+def set_threads(threads: int) -> None:
+    """Let FAISS use so many threads; 0 leaves its own choice (the cores, or OMP_NUM_THREADS)."""
+    if threads > 0:
+        faiss.omp_set_num_threads(threads)
+
+
 def _settle(
     scores: np.ndarray,  # [B, d] float64, best first
     found: np.ndarray,  # [B, d] int, the items with these scores

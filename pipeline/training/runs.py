@@ -9,6 +9,7 @@ from pipeline.content import device, embed, encoders, prefix, store
 from pipeline.content.blocks import Content
 from pipeline.data import files, scratch, split, tables
 from pipeline.models import items, recommender, users
+from pipeline.retrieval import search
 from pipeline.training import grid, loop
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
@@ -117,6 +118,7 @@ class Work:
                 "end2end run would have to encode; use in_batch or bce"
             )
         device.set_threads(self.machine.threads)
+        search.set_threads(self.machine.threads)  # of validation
         self.device = device.pick(self.machine.device)
         self.prepared = tables.load(inputs.prepared)
         self.split = split.split(

@@ -142,3 +142,22 @@ def test_the_folder_says_the_whole_specification(clip, fetch, tmp_path):
             "interpolation": "bicubic",
         },
     }
+
+
+def test_code_that_comes_with_weights_is_not_run():
+    spec = specification.Spec(
+        library="sentence-transformers", model="some/name", options={"trust_remote_code": True}
+    )
+    with pytest.raises(
+        files.Stop, match=r"encoders.text \('some/name'\): options names trust_remo"
+    ):
+        encoders.resolve(spec, "text")
+
+
+def test_a_broken_specification_names_its_file(bert, fetch, tmp_path):
+    fetch(str(bert), "text")
+    (tmp_path / "encoder" / "encoder.json").write_text('{"library": "keras", "model": "x"}')
+    with pytest.raises(
+        files.Stop, match=r"encoder/encoder.json is no specification of an encoder: library: Input"
+    ):
+        encoders.load(tmp_path / "encoder")

@@ -1,5 +1,6 @@
 import itertools
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -233,3 +234,16 @@ def test_properties_on_small_whole_numbers(data, depth):
     larger = search.rank(queries, items, held, candidates, depth + 1)
     np.testing.assert_allclose(metrics.hit(ranks, depth), metrics.hit(larger, depth))
     assert (metrics.ndcg(ranks, depth) <= metrics.hit(ranks, depth) + 1e-12).all()
+
+
+def test_faiss_takes_the_threads_it_is_given():
+    before = faiss.omp_get_max_threads()
+    try:
+        search.set_threads(1)
+        assert faiss.omp_get_max_threads() == 1
+        search.set_threads(2)
+        assert faiss.omp_get_max_threads() == 2
+        search.set_threads(0)
+        assert faiss.omp_get_max_threads() == 2
+    finally:
+        faiss.omp_set_num_threads(before)
