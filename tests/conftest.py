@@ -1,7 +1,12 @@
 """Fixtures for tests of the flow as a whole; a room's own lie in its folder."""
 
+import hypothesis
 import pytest
 import stub_flow
+
+# How long an example takes says nothing about the code on a busy machine.
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

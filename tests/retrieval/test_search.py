@@ -210,7 +210,7 @@ def test_shapes_must_fit():
         search.rank(queries, items, held, np.zeros(len(items), bool), 10)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), depth=st.integers(1, 15))
 def test_properties_on_small_whole_numbers(data, depth):
     """Small integers are exact in float32: ties abound, and brute force is exact."""

@@ -125,7 +125,7 @@ def test_holm_by_hand():
     assert significance.holm([]) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_lies_between_no_correction_and_bonferroni(p_values):
     corrected = significance.holm(p_values)

@@ -34,7 +34,7 @@ def test_worked_by_hand():
     assert len(batch.negatives) == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=windows, loss=names, n_users=st.integers(1, 4), epoch=st.integers(0, 3))
 def test_an_epoch_predicts_every_next_item_once_from_distinct_ascending_items(
     rows, loss, n_users, epoch
@@ -64,7 +64,7 @@ def test_an_epoch_predicts_every_next_item_once_from_distinct_ascending_items(
     assert sorted(seen) == sorted(row for row in rows if len(row) > 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=windows, seed=st.integers(0, 99), epoch=st.integers(0, 5))
 def test_negatives_are_one_a_slot_and_never_of_the_own_training_window(rows, seed, epoch):
     fed = feed(rows, N_ITEMS, "bce", n_users=3, seed=seed)
