@@ -46,7 +46,7 @@ def test_elsewhere_it_runs_in_a_clone_and_spares_the_users_environment(ci):
     repo, run = ci
     done, calls = run()
     assert done.returncode == 0, done.stderr
-    assert [words[:2] for words in calls] == [["lint", "yes"], ["test", "yes"]]
+    assert [words[:2] for words in calls] == [["lint", "yes"], ["repro", "yes"], ["test", "yes"]]
     (where,) = {words[2] for words in calls}
     assert where != str(repo)
     assert not os.path.exists(where)  # noqa: PTH110  # it was cleared away
@@ -58,7 +58,7 @@ def test_in_a_clone_made_for_it_the_environment_is_made_afresh(ci):
     repo, run = ci
     done, calls = run(ci="true")
     assert done.returncode == 0, done.stderr
-    assert calls == [["lint", "yes", str(repo)], ["test", "yes", str(repo)]]
+    assert calls == [[target, "yes", str(repo)] for target in ("lint", "repro", "test")]
 
 
 def test_a_failure_is_passed_on(ci):

@@ -33,13 +33,13 @@ def test_transfer_beats_scratch(found):
 
 
 def test_end_to_end_is_at_least_frozen(found):
-    # A point is four of 400 users: what a training run differs by.
-    assert hr(found, "end2end") >= hr(found, "frozen") - 0.01
-    assert hr(found, "end2end_transfer") >= hr(found, "frozen_transfer")
+    # Chosen on 400 users' validation, tested on another item: a standard deviation is 0.025.
+    assert hr(found, "end2end") >= hr(found, "frozen") - 0.025
+    assert hr(found, "end2end_transfer") >= hr(found, "frozen_transfer") - 0.025
 
 
 def test_what_the_source_taught_the_encoder_shows_without_training(found):
-    assert hr(found, "tuned_zeroshot") > hr(found, "frozen_zeroshot") + 0.02
+    assert hr(found, "tuned_zeroshot") > hr(found, "frozen_zeroshot") + 0.05
 
 
 def test_nothing_passes_the_oracle_and_everything_chance(found):
