@@ -19,22 +19,11 @@ from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
 
 from pipeline import command
-from pipeline.data import scratch
+from pipeline.data import files, scratch
 
 LOCK = Path(".dvc/tmp/rwlock")
 RESULTS = Path("dvc.lock")  # what each stage read and wrote; DVC writes it bit by bit
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
-
-
-def is_alive(pid: int) -> bool:
-    """Say whether a process of this id runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 def holders(text: str) -> set[int]:
@@ -55,7 +44,7 @@ def unlock(lock: Path) -> bool:
     if not lock.exists():
         return False
     try:
-        alive = sorted(pid for pid in holders(lock.read_text()) if is_alive(pid))
+        alive = sorted(pid for pid in holders(lock.read_text()) if files.is_alive(pid))
     except (ValueError, KeyError, TypeError, AttributeError):
         alive = []  # cut off while it was written
     if alive:

@@ -13,6 +13,7 @@ import stub_flow
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
 
+from pipeline.data import files
 from stages import repro
 
 REPRO = ["python3", "-m", "stages.repro", "--scratch", "artifacts/scratch"]
@@ -71,7 +72,7 @@ def test_a_process_of_somebody_else_is_alive(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refuse)
-    assert repro.is_alive(1)
+    assert files.is_alive(1)
 
 
 def test_no_lock_is_nothing_to_do(lock, capsys):

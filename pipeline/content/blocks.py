@@ -100,7 +100,7 @@ class Encoder(nn.Module):
         if self.is_frozen:
             return state[HIDDEN]
         state = dict(state)
-        for block in self.blocks()[-self.layers :]:
+        for block in self._trained:
             state[HIDDEN] = self.through(block, state)
         return self.leave(state)
 

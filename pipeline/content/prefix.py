@@ -37,7 +37,8 @@ class Kept:
         self.bytes: int = about["bytes"]
         self.is_ragged: bool = about["is_ragged"]
         self.digest = content.digest
-        rows = _rows(content, self.is_ragged)
+        items = embed.order(content)
+        rows = _rows(content, items, self.is_ragged)
         shape = (sum(rows), *about["shape"])
         dtype = {str(d): d for d in (torch.float64, torch.float32, torch.bfloat16)}[about["dtype"]]
         size = int(np.prod(shape))
@@ -46,7 +47,7 @@ class Kept:
         if where.type == "cuda" and self.bytes < GPU_SHARE * torch.cuda.mem_get_info(where)[0]:
             self.flat = self.flat.to(where)
         self.starts = np.zeros(len(self.present), np.int64)  # [N + 1], an item's first row
-        self.starts[embed.order(content)] = np.cumsum([0, *rows[:-1]])
+        self.starts[items] = np.cumsum([0, *rows[:-1]])
 
     def batch(self, items: np.ndarray) -> dict[str, Tensor]:
         """Give [n] items' activations: {hidden: [n, ...]}, texts padded to the longest of these.
@@ -134,7 +135,9 @@ def fill(encoder: Encoder, content: Content, folder: Path) -> None:
                 is_ragged = MASK in made
                 if not about:
                     shape = list(hidden.shape[2 if is_ragged else 1 :])
-                    size = sum(_rows(content, is_ragged)) * int(np.prod(shape)) * dtype.itemsize
+                    size = (
+                        sum(_rows(content, items, is_ragged)) * int(np.prod(shape)) * dtype.itemsize
+                    )
                     about = {"is_ragged": is_ragged, "shape": shape, "bytes": size}
                     _check_room(folder, size)
                 rows = hidden[made[MASK].bool()] if is_ragged else hidden
@@ -151,9 +154,8 @@ def fill(encoder: Encoder, content: Content, folder: Path) -> None:
     files.write_json(folder / ABOUT, about)
 
 
-def _rows(content: Content, is_ragged: bool) -> list[int]:
-    """Count the rows of each item, in the order they are kept in."""
-    items = embed.order(content)
+def _rows(content: Content, items: np.ndarray, is_ragged: bool) -> list[int]:
+    """Count the rows of each of [n] items: a text's are its tokens, a cover has one."""
     lengths: list[int] = (content.lengths[items] if is_ragged else np.ones_like(items)).tolist()
     return lengths
 

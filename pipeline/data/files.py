@@ -53,7 +53,7 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     """
     with locks.held(out.with_name(f".{out.name}.lock")):
         for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
-            if not _is_alive(int(left.name.split(".")[-2])):
+            if not is_alive(int(left.name.split(".")[-2])):
                 shutil.rmtree(left, ignore_errors=True)
         part = out.with_name(f".{out.name}.{os.getpid()}.part")
         shutil.rmtree(part, ignore_errors=True)
@@ -66,7 +66,7 @@ def atomic_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """Tell whether a process of this number runs."""
     try:
         os.kill(process, 0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from pipeline.data import files, tables
+from pipeline.data import covers, files, tables
 from pipeline.data.tables import Prepared
 
 
@@ -38,13 +38,13 @@ def load(prepared: Path, digests: Path) -> Catalogue:
     domain = tables.load(prepared)
     if not digests.is_file():
         return Catalogue(domain, pl.Series("cover", [None] * len(domain.items), dtype=pl.String))
-    covers = pl.read_parquet(digests)["cover"]
-    if len(covers) != len(domain.items):
+    found = covers.read_digests(digests.parent)["cover"]
+    if len(found) != len(domain.items):
         raise files.Stop(
-            f"{digests} has {len(covers):,} rows, {prepared} has {len(domain.items):,} items, and "
+            f"{digests} has {len(found):,} rows, {prepared} has {len(domain.items):,} items, and "
             "there must be one a row: they come from different data. Run `dvc repro`."
         )
-    return Catalogue(domain, covers)
+    return Catalogue(domain, found)
 
 
 def measure(source: Catalogue, target: Catalogue) -> Overlap:
