@@ -16,4 +16,7 @@ class Machine(Section):
     threads: NonNegativeInt  # of torch and FAISS; 0 = as many as there are cores
     embed_batch: PositiveInt  # items a forward pass of `embed` and of validation
     prefix_cache: PrefixCache  # run what is frozen of a training encoder once an item, and keep it
+    micro_batch_items: NonNegativeInt  # that an encoder trains at once; 0 = all of a step
+    compile: bool  # torch.compile what trains, where the device is a GPU
+    processes: PositiveInt  # of training and embedding, one a GPU, through torchrun
     checkpoint_seconds: NonNegativeInt  # at least so long between two checkpoints inside an epoch

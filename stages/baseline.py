@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline import command
+from pipeline.content import processes
 from pipeline.training import runs, trials
 
 
@@ -19,6 +20,8 @@ def main(
 ) -> None:
     """Train item ids on a target; killed, it goes on where it stopped."""
     p = runs.load_settings("id")
+    if processes.start(p.machine.processes):
+        return
     name = runs.Name("id", target, "id", user)
     trials.run(runs.Work(name, runs.Inputs(prepared), p), out, cost, scratch)
 

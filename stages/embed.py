@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline import command
-from pipeline.content import embed, encoders
+from pipeline.content import embed, encoders, processes
 from pipeline.machine import Machine
 from pipeline.params import Params
 
@@ -28,11 +28,15 @@ def main(
 ) -> None:
     """Embed all items of a domain; killed, it goes on at its last shard."""
     machine = Embed.load().machine
+    if processes.start(machine.processes):
+        return
     loaded = encoders.load(encoder, modality)
     job = embed.Job(loaded, embed.content(loaded, prepared, covers))
     embed.run({modality: job}, False, out, cost, scratch, machine)
-    present = job.content.present
-    typer.echo(f"embed: {present.sum():,} of {len(present) - 1:,} items have {modality} -> {out}")
+    if processes.is_first():
+        present = job.content.present
+        has = f"{present.sum():,} of {len(present) - 1:,} items have {modality}"
+        typer.echo(f"embed: {has} -> {out}")
 
 
 if __name__ == "__main__":

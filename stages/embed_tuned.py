@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline import command
-from pipeline.content import embed, encoders
+from pipeline.content import embed, encoders, processes
 from pipeline.machine import Machine
 from pipeline.params import Params
 
@@ -30,12 +30,15 @@ def main(
 ) -> None:
     """Embed all items of a target; killed, it goes on at its last shard."""
     machine = EmbedTuned.load().machine
+    if processes.start(machine.processes):
+        return
     jobs = {}
     for modality in MODALITIES[content]:
         loaded = encoders.load(pretrained / "encoder" / modality, modality)
         jobs[modality] = embed.Job(loaded, embed.content(loaded, prepared, covers))
     embed.run(jobs, True, out, cost, scratch, machine)
-    typer.echo(f"embed_tuned: {content} of {prepared} -> {out}")
+    if processes.is_first():
+        typer.echo(f"embed_tuned: {content} of {prepared} -> {out}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline import command
+from pipeline.content import processes
 from pipeline.training import runs, trials
 
 
@@ -24,6 +25,8 @@ def main(
 ) -> None:
     """Train one tower and user encoder on a source; killed, it goes on where it stopped."""
     p = runs.load_settings(run)
+    if processes.start(p.machine.processes):
+        return
     p = p.model_copy(update={"seeds": p.seeds[:1]})
     name = runs.Name(run, source, content, user)
     inputs = runs.Inputs(prepared, embeddings, encoders, covers)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline import command
+from pipeline.content import processes
 from pipeline.training import runs, trials
 
 
@@ -24,6 +25,8 @@ def main(
 ) -> None:
     """Train a content run on a target; killed, it goes on where it stopped."""
     p = runs.load_settings(run)
+    if processes.start(p.machine.processes):
+        return
     name = runs.Name(run, target, content, user)
     inputs = runs.Inputs(prepared, embeddings, encoders, covers)
     trials.run(runs.Work(name, inputs, p), out, cost, scratch)

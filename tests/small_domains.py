@@ -5,7 +5,7 @@ import polars as pl
 
 from pipeline.data import sequences, split, tables
 from pipeline.models import users
-from pipeline.training import batches, loop
+from pipeline.training import batches, schedule
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
 PROTOCOL = split.Protocol(min_items=5, window=9, mask="window", catalogue="all", select="hr@10")
@@ -13,7 +13,7 @@ LENGTH = PROTOCOL.history
 SASREC = users.SasrecSettings(
     blocks=1, heads=2, norm="pre", activation="gelu", expansion=2, dropout=0.0
 )
-PLAN = loop.Plan(
+PLAN = schedule.Plan(
     phase="probe",
     loss="in_batch",
     batch_users=32,
@@ -90,6 +90,9 @@ def settings(kind=EndToEndRun, **changes):
             "threads": 1,
             "embed_batch": 16,
             "prefix_cache": "auto",
+            "micro_batch_items": 0,
+            "compile": False,
+            "processes": 1,
             "checkpoint_seconds": 60,
         },
         "tower": {

@@ -149,6 +149,9 @@ def test_machine_reruns_nothing(flow_done):
         "threads": 7,
         "embed_batch": 3,
         "prefix_cache": "off",
+        "micro_batch_items": 5,
+        "compile": True,
+        "processes": 2,
         "checkpoint_seconds": 1,
     }
     assert status_after(flow_done, machine=machine) == set()

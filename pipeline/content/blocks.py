@@ -1,5 +1,6 @@
 """The encoder as a module: its blocks from bottom to top, and which of them train."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipeline.content import specification
+from pipeline.content import device, specification
 from pipeline.data import files
 
 CHUNK = 32  # items at once on a CPU; MobileNetV2 at 96 pixels: 290/s, but 120/s at 256 at once
@@ -36,6 +37,8 @@ class Encoder(nn.Module):
     modality: str
     width: int  # C
     spec: specification.Spec  # whole: nothing is left to the library's defaults
+    layers: int  # top blocks in which something trains; more than there are where all does
+    _trained: list[nn.Module]  # these, or the encoder itself
 
     @classmethod
     def fetch(cls, spec: specification.Spec) -> Self:
@@ -65,7 +68,7 @@ class Encoder(nn.Module):
         The batch is content, or what `prefix` made of it. On the CPU in chunks of like cost: the
         activations of more items don't fit its caches.
         """
-        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        batch = {name: device.move(tensor, self.device) for name, tensor in batch.items()}
         encode = self.suffix if HIDDEN in batch else self.encode
         n = len(next(iter(batch.values())))
         if self.device.type != "cpu" or n <= CHUNK:
@@ -91,18 +94,13 @@ class Encoder(nn.Module):
         if self.is_frozen:
             return {HIDDEN: self.encode(batch)}
         state = self.enter(batch)
-        for block in self.blocks()[: -self.layers]:
-            state[HIDDEN] = self.through(block, state)
-        return state
+        return state | {HIDDEN: self.through(self.blocks()[: -self.layers], state)}
 
     def suffix(self, state: dict[str, Tensor]) -> Tensor:
         """Run what trains on what `prefix` gave: [n, C]."""
         if self.is_frozen:
             return state[HIDDEN]
-        state = dict(state)
-        for block in self._trained:
-            state[HIDDEN] = self.through(block, state)
-        return self.leave(state)
+        return self.leave(state | {HIDDEN: self.through(self._trained, state)})
 
     @property
     def has_prefix(self) -> bool:
@@ -123,8 +121,8 @@ class Encoder(nn.Module):
         """Run what lies below the blocks on a batch of content: the state the first one reads."""
         raise NotImplementedError
 
-    def through(self, block: nn.Module, state: dict[str, Tensor]) -> Tensor:
-        """Run one block: the next `hidden`."""
+    def through(self, blocks: Iterable[nn.Module], state: dict[str, Tensor]) -> Tensor:
+        """Run blocks, one after another: the last one's `hidden`."""
         raise NotImplementedError
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
@@ -160,33 +158,55 @@ class Encoder(nn.Module):
         Raises:
             files.Stop: there are fewer blocks than that.
         """
-        self.requires_grad_(False)
-        self._trained: list[nn.Module] = []
-        self.layers = len(self.blocks()) + 1 if layers == "all" else layers  # of them that train
         if layers == "all":
-            self.requires_grad_(True)
-            self._trained = [self]
-        elif layers:
-            self._trained = self._top(layers)
-            for part in [*self._trained, *self.above()]:
-                part.requires_grad_(True)
+            self._trained, self.layers = [self], len(self.blocks()) + 1
+        else:
+            self.choose(layers, "end2end.trainable.layers")
+        for parameter in self.above_prefix().values():
+            parameter.requires_grad_(True)
         self.train(self.training)
+
+    def choose(self, layers: int | Literal["all"], said: str) -> list[nn.Module]:
+        """Freeze everything, and give the top `layers` blocks, in which something shall train.
+
+        Args:
+            layers: how many.
+            said: where params.yaml says so.
+
+        Raises:
+            files.Stop: there are fewer blocks than that, or they are not known.
+        """
+        self._trained = self._top(layers, said)
+        self.layers = len(self._trained)
+        self.requires_grad_(False)
+        return self._trained
 
     @property
     def is_frozen(self) -> bool:
         """Whether nothing trains."""
         return not self.layers
 
-    def _top(self, layers: int) -> list[nn.Module]:
+    def above_prefix(self) -> dict[str, nn.Parameter]:
+        """Give the parameters that `prefix` never reads, by name, whether they train or not."""
+        parts = [*self._trained, *self.above()] if self._trained else []
+        lists = [[part] if isinstance(part, nn.Parameter) else part.parameters() for part in parts]
+        own = {id(parameter) for parameters in lists for parameter in parameters}
+        return {name: p for name, p in self.named_parameters() if id(p) in own}
+
+    def _top(self, layers: int | Literal["all"], said: str) -> list[nn.Module]:
+        if layers == 0:
+            return []
         blocks = self.blocks()
         if not blocks:
             raise files.Stop(
-                f"end2end.trainable.layers is {layers}, but the blocks of {self.spec.model!r} "
-                f"({self.spec.library}) are not known. Set it to 'all' or 0."
+                f"{said} is {layers}, but the blocks of {self.spec.model!r} "
+                f"({self.spec.library}) are not known. Set end2end.trainable.layers to 'all' or 0."
             )
+        if layers == "all":
+            return blocks
         if not 0 <= layers <= len(blocks):
             raise files.Stop(
-                f"end2end.trainable.layers is {layers}, but {self.spec.model!r} has "
+                f"{said} is {layers}, but {self.spec.model!r} has "
                 f"{len(blocks)} blocks. Give 0 to {len(blocks)}, or 'all'."
             )
         return blocks[len(blocks) - layers :]

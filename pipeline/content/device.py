@@ -1,6 +1,7 @@
 """Where the computing happens: CPU or GPU, how many threads, in which precision."""
 
 import contextlib
+import os
 import platform
 import resource
 import sys
@@ -9,12 +10,14 @@ import torch
 
 from pipeline.data import files
 
+SHARE = 0.4  # of a GPU's free memory that contents may take
+
 
 def pick(device: str) -> torch.device:
-    """Choose the device: `auto` is a GPU where there is one.
+    """Choose the device: `auto` is a GPU where there is one; of several processes each has its own.
 
     Raises:
-        files.Stop: `cuda` is asked for and there is none.
+        files.Stop: `cuda` is asked for and there is none, or there are fewer than processes.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise files.Stop(
@@ -23,7 +26,16 @@ def pick(device: str) -> torch.device:
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    if device == "cpu" or "LOCAL_RANK" not in os.environ:
+        return torch.device(device)
+    number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= there:
+        raise files.Stop(
+            f"machine.processes is {os.environ['LOCAL_WORLD_SIZE']}, but torch finds {there} CUDA "
+            "devices here, and each process needs its own. Set machine.processes to at most "
+            f"{there} in params.yaml, or machine.device to 'cpu'."
+        )
+    return torch.device(device, number)
 
 
 def set_threads(threads: int) -> None:
@@ -59,3 +71,15 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Tell whether contents of so many bytes may stay on a GPU; a CPU maps them from disk."""
+    return device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy a tensor to a device; to a GPU from pinned memory, so that nobody waits for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

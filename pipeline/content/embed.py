@@ -1,8 +1,10 @@
 """Embed every item of a domain: like lengths together, shard by shard, so that a kill costs one."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,15 +12,14 @@ import numpy as np
 import polars as pl
 import torch
 
-from pipeline.content import device, encoders, store
+from pipeline.content import device, encoders, feed, processes, store
 from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
 from pipeline.content.progress import Progress
+from pipeline.content.spool import Spool
 from pipeline.content.text import TextContent
 from pipeline.data import covers, files, scratch
 from pipeline.machine import Machine
-
-SHARD = 2048  # items, about; a shard is whole batches
 
 
 class Job(NamedTuple):
@@ -38,6 +39,8 @@ def run(
 ) -> None:
     """Embed one or several modalities into a folder; killed, it goes on at its last shard.
 
+    Where several processes do it, each encodes its share of the shards, and the first one writes.
+
     Args:
         jobs: by modality.
         is_joint: whether `out` gets a folder a modality and a joint passport, or is the one itself.
@@ -51,30 +54,40 @@ def run(
     """
     device.set_threads(machine.threads)
     where = device.pick(machine.device)
-    described = [passport(job, where) for job in jobs.values()]
-    key = scratch.key([described, machine.embed_batch], [], [Path(__file__).parent])
-    folder = scratch_root / key
-    with scratch.locked(folder) as waited:
-        if waited and out.exists() and cost.exists() and files.read_json(cost)["key"] == key:
-            return
-        seconds = 0.0
-        with files.atomic_folder(out) as part:
-            for (modality, job), about in zip(jobs.items(), described, strict=True):
-                to = part / modality if is_joint else part
-                seconds += embed(job, about, to, folder / modality, where, machine.embed_batch)
-            if is_joint:
-                store.join({modality: part / modality for modality in jobs}, part)
-        items = sum(int(job.content.present.sum()) for job in jobs.values())
-        spent = {
-            "key": key,
-            "seconds": seconds,
-            "items_per_second": items / seconds,
-            "peak_memory_bytes": device.peak_memory(where),
-            "device": device.name(where),
-            "parameters": sum(p.numel() for j in jobs.values() for p in j.encoder.parameters()),
-        }
-        files.write_json(cost, spent)
-        scratch.clear(folder)
+    with processes.group(where):
+        # Of the first one alone: it hashes all contents.
+        described = [passport(job, where) if processes.is_first() else {} for job in jobs.values()]
+        own = scratch.key([described, machine.embed_batch], [], [Path(__file__).parent])
+        key = processes.first_says(own)
+        folder = scratch_root / key
+        with processes.alone(folder) as waited:
+            is_done = waited and out.exists() and cost.exists()
+            if processes.first_says(is_done and files.read_json(cost)["key"] == key):
+                return
+            seconds, nowhere = 0.0, contextlib.nullcontext(out)
+            with files.atomic_folder(out) if processes.is_first() else nowhere as part:
+                for (modality, job), about in zip(jobs.items(), described, strict=True):
+                    to = part / modality if is_joint else part
+                    shards = folder / modality
+                    seconds += embed(job, about, to, shards, where, machine.embed_batch)
+                if is_joint and processes.is_first():
+                    store.join({modality: part / modality for modality in jobs}, part)
+            if processes.is_first():
+                files.write_json(cost, {"key": key, **spent(jobs, seconds, where)})
+                scratch.clear(folder)
+
+
+def spent(jobs: Mapping[str, Job], seconds: float, where: torch.device) -> dict[str, object]:
+    """Say what it cost: so many seconds of all processes side by side; memory is of this one."""
+    items = sum(int(job.content.present.sum()) for job in jobs.values())
+    several = f"{processes.size()} x " if processes.size() > 1 else ""
+    return {
+        "seconds": seconds,
+        "items_per_second": items / seconds,
+        "peak_memory_bytes": device.peak_memory(where),
+        "device": several + device.name(where),
+        "parameters": sum(p.numel() for j in jobs.values() for p in j.encoder.parameters()),
+    }
 
 
 def content(encoder: encoders.Encoder, prepared: Path, packed: Path | None) -> Content:
@@ -126,46 +139,67 @@ def embed(
     Args:
         job: encoder and content.
         about: the passport's part that describes them.
-        out: where to write vectors and passport.
+        out: where the first process writes vectors and passport.
         shards: a folder of this job alone: what an earlier run left there counts as done.
         where: the device.
         batch: items a forward pass.
 
     Returns:
-        Seconds, those of killed runs up to their last shard included.
+        Seconds, those of killed runs up to their last shard included; 0 for a process that writes
+        nothing.
 
     Raises:
         files.Stop: no item has content, or a vector is not finite.
     """
     items = order(job.content)
-    modality = job.encoder.modality
     if not len(items):
+        modality = job.encoder.modality
         raise files.Stop(f"no item has {modality} content: {out} can't be made. Mend the items.")
+    spool = Spool(shards, items, batch)
+    encode(job, spool, where)
+    if not processes.is_first():
+        return 0.0
+    present = job.content.present
+    store.save(out, spool.whole(len(present), job.encoder.width), present, about)
+    return spool.seconds()
+
+
+def encode(job: Job, spool: Spool, where: torch.device) -> None:
+    """Encode the shards that are missing, each by one process; return when all of them are there.
+
+    While the model computes, one thread prepares the next batches, and another writes the shard
+    before.
+
+    Raises:
+        files.Stop: a vector is not finite.
+    """
+    missing, before = processes.first_says((spool.missing(), spool.seconds()))
+    own = missing[processes.rank() :: processes.size()]
+    progress = _progress(job.encoder.modality, spool, missing)
     encoder = job.encoder.to(where).eval()
-    size = batch * max(1, SHARD // batch)
-    parts = [items[start : start + size] for start in range(0, len(items), size)]
-    paths = [shards / f"{number:05d}.npy" for number in range(len(parts))]
-    is_done = [_is_whole(path, len(part)) for path, part in zip(paths, parts, strict=True)]
-    shards.mkdir(parents=True, exist_ok=True)
-    known = sum(len(part) for part, done in zip(parts, is_done, strict=True) if done)
-    if known:
-        sys.stderr.write(f"embed {modality}: {known:,} items are done already, going on\n")
-    progress = Progress(f"embed {modality}", len(items), known)
-    spent = shards / "seconds.json"
-    seconds: float = files.read_json(spent) if spent.exists() else 0.0
-    for path, part, done in zip(paths, parts, is_done, strict=True):
-        if not done:
-            began = time.perf_counter()
-            vectors = np.concatenate(list(_encode(encoder, job.content, part, batch, progress)))
-            _check(vectors, part, modality)
-            seconds += time.perf_counter() - began
-            files.write_json(spent, seconds)  # before the shard: with all shards, none is missing
-            _write(path, vectors)
-    whole = np.zeros((len(job.content.present), encoder.width), dtype=np.float32)
-    for path, part in zip(paths, parts, strict=True):
-        whole[part] = np.load(path)
-    store.save(out, whole, job.content.present, about)
-    return seconds
+    began = time.perf_counter()
+
+    def finish(number: int, vectors: feed.Vectors) -> None:
+        found = vectors.arrived()
+        _check(found, spool.shards[number], encoder.modality)
+        spool.write(number, found, before + time.perf_counter() - began)
+
+    groups = [group for number in own for group in spool.batches(number)]
+    fed = feed.batches(job.content, groups, where)
+    with ThreadPoolExecutor(1) as writer, contextlib.closing(fed):
+        writing: Future[None] | None = None
+        for number in own:
+            vectors = feed.Vectors(len(spool.shards[number]), encoder.width, where)
+            with torch.inference_mode(), device.autocast(where):
+                for group in spool.batches(number):
+                    vectors.put(encoder(next(fed)))
+                    progress(len(group))
+            if writing is not None:
+                writing.result()  # so that no more than one shard waits to be written
+            writing = writer.submit(finish, number, vectors)
+        if writing is not None:
+            writing.result()
+    processes.wait()
 
 
 def order(content: Content) -> np.ndarray:
@@ -174,15 +208,16 @@ def order(content: Content) -> np.ndarray:
     return items[np.argsort(-content.lengths[items], kind="stable")]
 
 
-def _encode(
-    encoder: encoders.Encoder, content: Content, items: np.ndarray, batch: int, progress: Progress
-) -> Iterator[np.ndarray]:
-    """Encode items batch by batch, each [n, C] float32."""
-    with torch.inference_mode(), device.autocast(encoder.device):
-        for start in range(0, len(items), batch):
-            some = items[start : start + batch]
-            yield encoder(content.batch(some)).float().cpu().numpy()
-            progress.advance(len(some))
+def _progress(modality: str, spool: Spool, missing: list[int]) -> Callable[[int], None]:
+    """Give what the first process says its progress by, the others being about as far."""
+    total, size = len(spool.items), processes.size()
+    known = total - sum(len(spool.shards[number]) for number in missing)
+    if not processes.is_first():
+        return lambda _: None
+    if known:
+        sys.stderr.write(f"embed {modality}: {known:,} items are done already, going on\n")
+    progress = Progress(f"embed {modality}", total, known)
+    return lambda n: progress.advance(min(size * n, total - progress.done))
 
 
 def _check(vectors: np.ndarray, items: np.ndarray, modality: str) -> None:
@@ -192,17 +227,3 @@ def _check(vectors: np.ndarray, items: np.ndarray, modality: str) -> None:
             f"the {modality} encoder gives vectors that are not finite, for {len(bad)} items, such "
             f"as item {bad[0]}. Its weights are broken, or too large for this precision."
         )
-
-
-def _write(path: Path, vectors: np.ndarray) -> None:
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.save(file, vectors)
-    part.replace(path)
-
-
-def _is_whole(path: Path, n: int) -> bool:
-    try:
-        return len(np.load(path, mmap_mode="r")) == n
-    except (OSError, ValueError):
-        return False

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.content import blocks, open_clip_images, specification, text, timm_images
+from pipeline.content import blocks, lora, open_clip_images, specification, text, timm_images
 from pipeline.data import files
 
 Encoder = blocks.Encoder
@@ -34,9 +34,12 @@ def fetch(spec: Spec, out: Path) -> Encoder:
 
 
 def save(encoder: Encoder, folder: Path) -> None:
-    """Write an encoder, public or tuned, in its library's own format with its specification."""
+    """Write an encoder, public or tuned, in its library's own format with its specification.
+
+    Adapters are merged into what is written; the encoder itself keeps them.
+    """
     with files.atomic_folder(folder) as part:
-        encoder.write(part)
+        lora.merged(encoder).write(part)
         files.write_json(part / specification.FILE, encoder.specification)
 
 
@@ -54,11 +57,17 @@ def load(folder: Path, modality: str | None = None) -> Encoder:
 
 
 def weights(encoder: Encoder, frozen: bool = False) -> str:
-    """Hash the weights, all or those that never change: sha256 of name, dtype, shape and bytes."""
+    """Hash the weights: sha256 of name, dtype, shape and bytes.
+
+    Args:
+        encoder: whose.
+        frozen: leave out the parameters that `prefix` never reads; so what is below them stands
+            for all encoders that share it, whatever trains above, and however.
+    """
     digest = hashlib.sha256()
-    trained = {name for name, p in encoder.named_parameters() if frozen and p.requires_grad}
+    above = encoder.above_prefix() if frozen else {}
     for name, tensor in sorted(encoder.state_dict().items()):
-        if name in trained:
+        if name in above:
             continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)

@@ -1,7 +1,7 @@
 """Covers as packed pixels, and what image encoders share: resizing, normalising."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.content import device
 from pipeline.content.blocks import HIDDEN, Encoder
 from pipeline.content.specification import Preprocess, Spec
 from pipeline.data import covers, files
@@ -81,10 +82,9 @@ class ImageEncoder(Encoder):
         """Run what lies below the blocks: {hidden: [n, ...]}, tokens or a feature map."""
         return {HIDDEN: _run(self._ends().below, self.normalised(batch))}
 
-    def through(self, block: nn.Module, state: dict[str, Tensor]) -> Tensor:
-        """Run one block."""
-        through: Tensor = block(state[HIDDEN])
-        return through
+    def through(self, blocks: Iterable[nn.Module], state: dict[str, Tensor]) -> Tensor:
+        """Run blocks, one after another."""
+        return _run(blocks, state[HIDDEN])
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Run what stands above the blocks: [n, C]."""
@@ -129,6 +129,7 @@ class ImageContent:
     def __init__(self, pack: covers.Pack, encoder: Encoder) -> None:
         assert encoder.modality == "image", "covers are for image encoders"
         self.pixels, self.rows = pack.pixels, pack.rows
+        self.resident: Tensor | None = None  # the covers on a GPU
         self.present = self.rows >= 0
         self.lengths = self.present.astype(np.int64)  # every cover costs the same
 
@@ -140,7 +141,16 @@ class ImageContent:
         """
         if not self.present[items].all():
             raise ValueError(f"items without cover: {items[~self.present[items]][:5]}")
-        return {"pixels": torch.from_numpy(np.asarray(self.pixels[self.rows[items]]))}
+        rows = self.rows[items]
+        if self.resident is not None:
+            where = self.resident.device
+            return {"pixels": self.resident[device.move(torch.from_numpy(rows).long(), where)]}
+        return {"pixels": torch.from_numpy(np.asarray(self.pixels[rows]))}
+
+    def stay(self, where: torch.device) -> None:
+        """Keep all covers on a GPU if it has room, for an encoder that reads them at every step."""
+        if device.has_room(where, self.pixels.nbytes):
+            self.resident = torch.from_numpy(np.asarray(self.pixels)).to(where)
 
     def digest(self) -> str:
         """Hash the covers in the items' order, missing ones as such."""
@@ -151,7 +161,7 @@ class ImageContent:
         return digest.hexdigest()
 
 
-def _run(steps: Steps, x: Tensor) -> Tensor:
+def _run(steps: Iterable[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
     for step in steps:
         x = step(x)
     return x

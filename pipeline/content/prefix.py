@@ -23,7 +23,6 @@ from pipeline.data import files, scratch
 from pipeline.machine import PrefixCache
 
 GPU_CHUNK = 256  # items a pass there; fixed, as CHUNK is, so that filling again gives equal bytes
-GPU_SHARE = 0.4  # of a GPU's free memory that activations may take; else they stay on disk
 DATA, ABOUT = "activations.bin", "about.json"
 
 
@@ -44,7 +43,7 @@ class Kept:
         size = int(np.prod(shape))
         flat = torch.from_file(str(folder / DATA), shared=False, size=size, dtype=dtype)
         self.flat = flat.view(shape)  # [rows, ...], mapped from disk
-        if where.type == "cuda" and self.bytes < GPU_SHARE * torch.cuda.mem_get_info(where)[0]:
+        if device.has_room(where, self.bytes):
             self.flat = self.flat.to(where)
         self.starts = np.zeros(len(self.present), np.int64)  # [N + 1], an item's first row
         self.starts[items] = np.cumsum([0, *rows[:-1]])
@@ -66,7 +65,7 @@ class Kept:
         return {HIDDEN: hidden, MASK: mask}
 
     def _take(self, rows: np.ndarray) -> Tensor:
-        return self.flat[torch.from_numpy(rows).to(self.flat.device)]
+        return self.flat[device.move(torch.from_numpy(rows), self.flat.device)]
 
 
 def keep(

@@ -1,7 +1,7 @@
 """Texts: tokenised once, encoded by a sentence-transformers model without any pad too many."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -101,13 +101,18 @@ class SentenceEncoder(Encoder):
         embedded: Tensor = self._transformer.embeddings(input_ids=batch["input_ids"])
         return {HIDDEN: embedded, MASK: batch[MASK]}
 
-    def through(self, block: nn.Module, state: dict[str, Tensor]) -> Tensor:
-        """Run one layer."""
-        from transformers.masking_utils import create_bidirectional_mask
+    def through(self, blocks: Iterable[nn.Module], state: dict[str, Tensor]) -> Tensor:
+        """Run layers, one after another; all read the same mask."""
+        hidden, config = state[HIDDEN], self._transformer.config
+        if config._attn_implementation == "sdpa":
+            mask = state[MASK][:, None, None].bool()  # the library's looks at it: a GPU would wait
+        else:
+            from transformers.masking_utils import create_bidirectional_mask
 
-        mask = create_bidirectional_mask(self._transformer.config, state[HIDDEN], state[MASK])
-        through: Tensor = block(state[HIDDEN], mask)
-        return through
+            mask = create_bidirectional_mask(config, hidden, state[MASK])
+        for block in blocks:
+            hidden = block(hidden, mask)
+        return hidden
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Pool, and what the model has behind it."""

@@ -1,5 +1,6 @@
 """Leave-one-out in the window of a user's last items: train part, validation and test item."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -66,28 +67,48 @@ def split(histories: Lists, n_items: int, protocol: Protocol) -> Split:
             f"a user has {shortest} items, fewer than protocol.min_items = {protocol.min_items}"
         )
     windows = sequences.last(histories, protocol.window)
-    candidates = np.full(n_items + 1, protocol.catalogue == "all")
-    if protocol.catalogue == "window":
-        candidates[windows.items] = True
-    candidates[sequences.PAD] = False
+    train = sequences.drop_last(windows, HELD_OUT)
     return Split(
-        train=sequences.drop_last(windows, HELD_OUT),
-        valid=_held_out(histories, windows, 2, protocol),
-        test=_held_out(histories, windows, 1, protocol),
-        candidates=candidates,
+        train=train,
+        valid=_held_out(histories, windows, train, HELD_OUT, protocol),
+        test=_held_out(histories, windows, sequences.drop_last(windows, 1), 1, protocol),
+        candidates=_candidates(windows, n_items, protocol),
     )
 
 
-def _held_out(histories: Lists, windows: Lists, back: int, protocol: Protocol) -> HeldOut:
-    """Hold out the item `back` places from the end; all before it is known."""
-    before = sequences.drop_last(windows, back)
-    masked = {
+def candidates(histories: Lists, n_items: int, protocol: Protocol) -> np.ndarray:
+    """Mark the catalogue of `split` alone: [N + 1] bool."""
+    return _candidates(sequences.last(histories, protocol.window), n_items, protocol)
+
+
+def part(held_out: HeldOut, number: int, of: int) -> HeldOut:
+    """Take one of several even parts of the users."""
+    if of == 1:
+        return held_out
+    users = np.array_split(np.arange(len(held_out.items)), of)[number]
+    histories, masked = (sequences.take(lists, users) for lists in held_out[:2])
+    return HeldOut(histories, masked, held_out.items[users])
+
+
+def _candidates(windows: Lists, n_items: int, protocol: Protocol) -> np.ndarray:
+    marks = np.full(n_items + 1, protocol.catalogue == "all")
+    if protocol.catalogue == "window":
+        marks[windows.items] = True
+    marks[sequences.PAD] = False
+    return marks
+
+
+def _held_out(
+    histories: Lists, windows: Lists, before: Lists, back: int, protocol: Protocol
+) -> HeldOut:
+    """Hold out the item `back` places from the windows' end; all before it is known."""
+    masked: dict[str, Callable[[], Lists]] = {
         "window": lambda: before,
         "all": lambda: sequences.drop_last(histories, back),
         "none": lambda: sequences.last(windows, 0),
-    }[protocol.mask]()
+    }
     return HeldOut(
         histories=sequences.last(before, protocol.history),
-        masked=masked,
+        masked=masked[protocol.mask](),
         items=windows.items[windows.offsets[1:] - back],
     )

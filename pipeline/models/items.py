@@ -11,10 +11,15 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-from pipeline.content import store
+from pipeline.content import device, store
 from pipeline.content.blocks import Content
 from pipeline.params import Section
+
+BUCKET = 256  # items that a GPU pads to one length
+HALF = 0.5  # of the items that hide a modality hide the first
 
 
 class HeadSettings(Section):
@@ -88,11 +93,14 @@ class Fusion(nn.Module):
             self.value = nn.Linear(width, width)
             self.mix = nn.Linear(width, width)
 
-    def forward(self, shown: Mapping[str, Tensor], content: Mapping[str, Tensor]) -> Tensor:
-        """Fuse what is shown of each item.
+    def forward(
+        self, n: int, places: Mapping[str, Tensor], content: Mapping[str, Tensor]
+    ) -> Tensor:
+        """Fuse what is shown of n items.
 
         Args:
-            shown: for each modality [n] bool, whether an item shows it.
+            n: how many items.
+            places: for each modality [number shown] int64, which items show it, ascending.
             content: for each modality [number shown, C], the content vectors of those items.
 
         Returns:
@@ -101,10 +109,9 @@ class Fusion(nn.Module):
         parts = []
         for modality, head in self.heads.items():
             assert isinstance(head, Head)
-            n = len(shown[modality])
             vectors = head(content[modality])
             part = head.missing.to(vectors.dtype).expand(n, -1)
-            parts.append(part.index_copy(0, shown[modality].nonzero().squeeze(1), vectors))
+            parts.append(part.index_copy(0, places[modality], vectors))
         if self.fusion == "sum":
             return torch.stack(parts).sum(0)
         if self.fusion == "concat":
@@ -124,9 +131,9 @@ class IdTower(nn.Module):
         # Scores begin at unit scale. On 631 users: std 0.02 and 0.3 learned late and ended lower.
         nn.init.normal_(self.table.weight, std=width**-0.5)
 
-    def forward(self, items: Tensor) -> Tensor:
-        """Look up items [n] int64, each 1..N -> [n, D]."""
-        vectors: Tensor = self.table(items)
+    def forward(self, items: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Look up items [n] int64 on the CPU, each 1..N -> [n, D]; nothing is drawn."""
+        vectors: Tensor = self.table(device.move(items, self.table.weight.device))
         return vectors
 
 
@@ -139,28 +146,39 @@ class ContentTower(nn.Module):
         super().__init__()
         self.head = head
         self.modality_dropout = modality_dropout
-        for modality, mask in present.items():
-            self.register_buffer(f"present_{modality}", torch.tensor(mask), persistent=False)
-        self.modalities = sorted(present)
+        self.present = {m: present[m] for m in sorted(present)}  # [N + 1] bool each
 
-    def shown(self, items: Tensor) -> dict[str, Tensor]:
+    @property
+    def where(self) -> torch.device:
+        """The device of the head."""
+        return next(self.head.parameters()).device
+
+    def shown(self, items: np.ndarray, draws: np.ndarray | None) -> dict[str, np.ndarray]:
         """Say which modality each item [n] shows: what it has, less what training hides."""
-        shown = {m: self.get_buffer(f"present_{m}")[items] for m in self.modalities}
-        if self.training and self.modality_dropout > 0 and len(shown) > 1:
-            first, second = (shown[m] for m in self.modalities)
-            draws = torch.rand(2, len(items), device=items.device)
+        shown = {m: mask[items] for m, mask in self.present.items()}
+        if self.training and draws is not None and len(shown) > 1:
+            (one, first), (other, second) = shown.items()
             hidden = (draws[0] < self.modality_dropout) & first & second
-            shown[self.modalities[0]] = first & ~(hidden & (draws[1] < 0.5))  # noqa: PLR2004
-            shown[self.modalities[1]] = second & ~(hidden & (draws[1] >= 0.5))  # noqa: PLR2004
+            is_one = draws[1] < HALF
+            shown = {one: first & ~(hidden & is_one), other: second & ~(hidden & ~is_one)}
         return shown
 
-    def forward(self, items: Tensor) -> Tensor:
-        """Make the vectors of items [n] int64, each 1..N and none twice -> [n, D]."""
-        shown = self.shown(items)
-        vectors: Tensor = self.head(shown, {m: self.content(m, items[shown[m]]) for m in shown})
+    def forward(self, items: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Make the vectors of items -> [n, D].
+
+        Args:
+            items: [n] int64 on the CPU, each 1..N and none twice.
+            draws: [2, n] uniform in [0, 1), for training to hide modalities by.
+        """
+        wanted = items.numpy()
+        shown = self.shown(wanted, None if draws is None else draws.numpy())
+        places = {m: np.flatnonzero(mask) for m, mask in shown.items()}
+        content = {m: self.content(m, wanted[rows]) for m, rows in places.items()}
+        moved = {m: device.move(torch.from_numpy(rows), self.where) for m, rows in places.items()}
+        vectors: Tensor = self.head(len(wanted), moved, content)
         return vectors
 
-    def content(self, modality: str, items: Tensor) -> Tensor:
+    def content(self, modality: str, items: np.ndarray) -> Tensor:
         """Give the content vectors [n, C] of items [n] that have this modality."""
         raise NotImplementedError
 
@@ -176,9 +194,11 @@ class FrozenTower(ContentTower):
             vectors = torch.from_numpy(np.array(e.vectors))
             self.register_buffer(f"vectors_{modality}", vectors, persistent=False)
 
-    def content(self, modality: str, items: Tensor) -> Tensor:
+    def content(self, modality: str, items: np.ndarray) -> Tensor:
         """Look the content vectors up."""
-        return self.get_buffer(f"vectors_{modality}")[items]
+        return self.get_buffer(f"vectors_{modality}")[
+            device.move(torch.from_numpy(items), self.where)
+        ]
 
 
 class EndToEndTower(ContentTower):
@@ -190,16 +210,51 @@ class EndToEndTower(ContentTower):
         contents: Mapping[str, Content],
         head: Fusion,
         modality_dropout: float,
+        micro_batch: int = 0,
     ) -> None:
+        """Join encoders and head.
+
+        Args:
+            encoders: by modality.
+            contents: what they read, by modality.
+            head: over their vectors.
+            modality_dropout: share of items that hide a modality, in training.
+            micro_batch: items whose activations are held at once while training; 0 = all of a
+                step. Vectors and gradients are the same; each pass is done again for its gradient.
+        """
         super().__init__({m: c.present for m, c in contents.items()}, head, modality_dropout)
         self.encoders = nn.ModuleDict(encoders)
         self.contents = contents
+        self.micro_batch = micro_batch
 
-    def content(self, modality: str, items: Tensor) -> Tensor:
-        """Encode the items."""
-        encoder = self.encoders[modality]
+    def content(self, modality: str, items: np.ndarray) -> Tensor:
+        """Encode the items, those of like length together."""
         if len(items) == 0:
-            return torch.empty(0, int(encoder.width), device=items.device)  # type: ignore[arg-type]
-        batch = self.contents[modality].batch(items.cpu().numpy())
-        vectors: Tensor = encoder({k: v.to(items.device) for k, v in batch.items()})
+            width = self.encoders[modality].width
+            return torch.empty(0, int(width), device=self.where)  # type: ignore[arg-type]
+        lengths = self.contents[modality].lengths[items]
+        size = self.micro_batch or self.bucket(lengths)
+        if len(items) <= size:
+            return self.encode(modality, items)
+        order = np.argsort(lengths, kind="stable")
+        passes = np.split(items[order], range(size, len(items), size))
+        if self.micro_batch and torch.is_grad_enabled():
+            # GradCache by activation checkpointing: a pass keeps its vectors alone.
+            parts = [
+                checkpoint(self.encode, modality, some, use_reentrant=False) for some in passes
+            ]
+        else:
+            parts = [self.encode(modality, some) for some in passes]
+        back = device.move(torch.from_numpy(np.argsort(order)), self.where)
+        return F.embedding(back, torch.cat(parts))
+
+    def encode(self, modality: str, items: np.ndarray) -> Tensor:
+        """Encode items in one pass: [n, C]."""
+        batch = self.contents[modality].batch(items)
+        vectors: Tensor = self.encoders[modality](batch)
         return vectors
+
+    def bucket(self, lengths: np.ndarray) -> int:
+        """Give how many items are padded to the same length; the CPU's encoders see to it alone."""
+        is_even = lengths.min() == lengths.max()
+        return len(lengths) if is_even or self.where.type == "cpu" else BUCKET

@@ -9,10 +9,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.content import device
+from pipeline.content import device, processes
 from pipeline.data import files
-from pipeline.data.sequences import Lists, lengths, pad, take
+from pipeline.data.sequences import Lists, lengths, take
 from pipeline.models.items import ContentTower, EndToEndTower
+from pipeline.models.users import Rows
 from pipeline.params import Section
 
 USERS_A_PASS = 1024  # users a forward pass of the user encoder outside training
@@ -33,21 +34,20 @@ class Recommender(nn.Module):
         self.tower = tower
         self.users = users
 
-    def slots(self, vectors: Tensor, inputs: Tensor, lengths: Tensor) -> Tensor:
-        """Encode histories and keep the slots that hold an item.
+    def slots(self, vectors: Tensor, inputs: Tensor, rows: Rows) -> Tensor:
+        """Encode histories.
 
         Args:
             vectors: [M, D], vectors of the items at hand.
-            inputs: [B, T] int64, positions in `vectors`, right-padded with any position.
-            lengths: [B] int64.
+            inputs: [P] int64, places in `vectors`, history by history.
+            rows: whose they are.
 
         Returns:
-            [P, D], a query vector after each item, row by row.
+            [P, D], a query vector after each item.
         """
         # Not vectors[inputs]: on several threads its gradient depends on who adds first.
-        encoded: Tensor = self.users(F.embedding(inputs, vectors), lengths)
-        slots = torch.arange(inputs.shape[1], device=inputs.device)
-        return encoded[slots < lengths[:, None]]
+        encoded: Tensor = self.users(F.embedding(inputs, vectors), rows)
+        return encoded
 
     @torch.no_grad()
     def item_vectors(self, wanted: np.ndarray, batch: int) -> np.ndarray:
@@ -62,7 +62,7 @@ class Recommender(nn.Module):
         """
         self.eval()
         where = next(self.parameters()).device
-        items = np.flatnonzero(wanted)
+        items = np.flatnonzero(wanted)[processes.rank() :: processes.size()]
         if isinstance(self.tower, EndToEndTower):
             cost = np.sum([content.lengths for content in self.tower.contents.values()], axis=0)
             items = items[np.argsort(cost[items], kind="stable")]
@@ -72,12 +72,12 @@ class Recommender(nn.Module):
         for start in range(0, len(items), batch):
             some = items[start : start + batch]
             with device.autocast(where):
-                made = self.tower(torch.from_numpy(some).to(where)).float().cpu().numpy()
+                made = self.tower(torch.from_numpy(some)).float().cpu().numpy()
             if vectors is None:
                 vectors = np.zeros((len(wanted), made.shape[1]), np.float32)
             vectors[some] = made
         assert vectors is not None, "a catalogue has at least one item"
-        return vectors
+        return processes.summed(torch.from_numpy(vectors)).numpy()
 
     @torch.no_grad()
     def queries(self, histories: Lists, items: np.ndarray) -> np.ndarray:
@@ -92,19 +92,16 @@ class Recommender(nn.Module):
         """
         self.eval()
         parameter = next(self.users.parameters())
-        vectors = torch.from_numpy(items).to(parameter)
+        where, vectors = parameter.device, torch.from_numpy(items).to(parameter)
         n = lengths(histories)
         queries = np.empty((len(n), items.shape[1]), np.float32)
         for start in range(0, len(n), USERS_A_PASS):
             users = np.arange(start, min(start + USERS_A_PASS, len(n)))
-            some = n[users]
-            inputs = torch.from_numpy(pad(take(histories, users), int(some.max())))
-            inputs = inputs.long().to(parameter.device)
-            last = torch.from_numpy(some).to(parameter.device)
-            with device.autocast(parameter.device):
-                encoded = self.users(vectors[inputs], last)
-            rows = torch.arange(len(users), device=parameter.device)
-            queries[users] = encoded[rows, last - 1].float().cpu().numpy()
+            inputs = device.move(torch.from_numpy(take(histories, users).items), where)
+            rows = Rows.of(n[users]).to(where)
+            with device.autocast(where):
+                encoded = self.slots(vectors, inputs, rows)
+            queries[users] = encoded[rows.last()].float().cpu().numpy()
         return queries
 
     def own_state(self) -> dict[str, Tensor]:

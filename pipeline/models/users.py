@@ -1,20 +1,60 @@
-"""User encoders: the vectors of a history [B, T, D] -> a query vector after each item [B, T, D].
+"""User encoders: the vectors of histories [P, D] -> a query vector after each item [P, D].
 
-One signature: `encoder(vectors, lengths)` with right-padded rows; what stands at padded slots is
-neither read nor meant. The position index counts from the end, t + L - length, so that the last
-item is always at L - 1, as in NineRec, whose rows are padded on the left.
+One signature: `encoder(vectors, rows)`, where P counts the items of all histories, one history
+after another, and `rows` says whose they are: what is no item is never computed. The position index
+counts from the end, t + L - length, so that the last item is always at L - 1, as in NineRec, whose
+rows are padded on the left.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.content import device
 from pipeline.data import files
 from pipeline.params import Section
+
+
+class Rows(NamedTuple):
+    """Whose item each of P is: histories one after another, and their places in padded rows."""
+
+    lengths: Tensor  # [B] int64, 1..T
+    owners: Tensor  # [P] int64, the history of each item
+    steps: Tensor  # [P] int64, the item's place in its history
+    grid: Tensor  # [B, T] int64, which of P stands there; past a history's end, its last item
+
+    @classmethod
+    def of(cls, lengths: np.ndarray) -> Self:
+        """Lay out histories of the given lengths [B], none of them 0."""
+        ends = np.cumsum(lengths)
+        owners = np.repeat(np.arange(len(lengths)), lengths)
+        steps = np.arange(len(owners)) - (ends - lengths)[owners]
+        column = np.arange(lengths.max(initial=1))
+        grid = np.minimum((ends - lengths)[:, None] + column, ends[:, None] - 1)
+        return cls(*(torch.from_numpy(a) for a in (lengths, owners, steps, grid)))
+
+    def to(self, where: torch.device) -> "Rows":
+        """Move it to a device."""
+        return Rows(*(device.move(tensor, where) for tensor in self))
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """Lay [P, W] out as [B, T, W]; right of a history its last item stands again."""
+        # By F.embedding, whose gradient is fast and the same on any number of threads.
+        return F.embedding(self.grid, packed)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Take the items of [B, T, W] back out: [P, W]."""
+        places = self.owners * self.grid.shape[1] + self.steps
+        return F.embedding(places, padded.flatten(0, 1))
+
+    def last(self) -> Tensor:
+        """Give where in P each history ends: [B] int64."""
+        return self.grid[:, -1]
 
 
 class SasrecSettings(Section):
@@ -52,13 +92,15 @@ class SasrecBlock(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
         self.activation = F.relu if settings.activation == "relu" else F.gelu
 
-    def attend(self, x: Tensor) -> Tensor:
-        """Attend each slot to itself and earlier ones; padding, on the right, is never seen."""
-        B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3, self.settings.heads, -1).permute(2, 0, 3, 1, 4)
+    def attend(self, x: Tensor, rows: Rows) -> Tensor:
+        """Attend each item to itself and earlier ones; padding, on the right, is never seen."""
+        H = self.settings.heads
+        padded = rows.pad(self.qkv(x))  # [B, T, 3 D]
+        B, T, _ = padded.shape
+        q, k, v = padded.view(B, T, 3, H, -1).permute(2, 0, 3, 1, 4)
         drop = self.settings.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=drop, is_causal=True)
-        attended: Tensor = self.dropout(self.out(mixed.transpose(1, 2).reshape(B, T, D)))
+        attended: Tensor = self.dropout(self.out(rows.pack(mixed.transpose(1, 2).flatten(2))))
         return attended
 
     def feed(self, x: Tensor) -> Tensor:
@@ -66,11 +108,15 @@ class SasrecBlock(nn.Module):
         fed: Tensor = self.dropout(self.contract(self.activation(self.expand(x))))
         return fed
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, T, D] to [B, T, D]."""
-        for layer, norm in zip((self.attend, self.feed), self.norms, strict=True):
-            x = x + layer(norm(x)) if self.settings.norm == "pre" else norm(x + layer(x))
-        return x
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        """Map [P, D] to [P, D]."""
+        first, second = self.norms
+        if self.settings.norm == "pre":
+            x = x + self.attend(first(x), rows)
+            return x + self.feed(second(x))
+        x = first(x + self.attend(x, rows))
+        fed: Tensor = second(x + self.feed(x))
+        return fed
 
 
 class Sasrec(nn.Module):
@@ -90,22 +136,21 @@ class Sasrec(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
 
-    def forward(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+    def forward(self, vectors: Tensor, rows: Rows) -> Tensor:
         """Encode histories.
 
         Args:
-            vectors: [B, T, D], T <= L, right-padded.
-            lengths: [B] int64, 1..T.
+            vectors: [P, D], the items' vectors.
+            rows: whose they are; no history is longer than L.
 
         Returns:
-            [B, T, D], at slot t the query vector of the history up to t.
+            [P, D], at an item the query vector of the history up to it.
         """
-        slots = torch.arange(vectors.shape[1], device=vectors.device)
-        index = (slots + self.length - lengths[:, None]).clamp(max=self.length - 1)
+        index = rows.steps + self.length - rows.lengths[rows.owners]
         x = vectors + self.positions(index)
         x = self.dropout(x if self.is_pre else self.norm(x))
         for block in self.blocks:
-            x = block(x)
+            x = block(x, rows)
         encoded: Tensor = self.norm(x) if self.is_pre else x
         return encoded
 

@@ -4,35 +4,76 @@ A batch is a function of (seed, epoch, step) alone, so that a resumed run needs 
 counters to see the same batches.
 """
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.content import device, processes
 from pipeline.data import files, sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.tables import PAD
+from pipeline.models.users import Rows
 
 LossName = Literal["in_batch", "bce", "full_softmax"]
+AHEAD = 3  # batches made while a GPU works on another
 
 
 class Batch(NamedTuple):
-    """Some users' training windows; every position is a row of the batch's own list of items."""
+    """Some users' training windows; an item is named by its place in the batch's own list."""
 
-    items: Tensor  # [M] int64, distinct items, ascending: each is encoded once
-    inputs: Tensor  # [B, T] int64, positions in `items`; nobody reads past a row's length
-    lengths: Tensor  # [B] int64, inputs of each user
-    targets: Tensor  # [P] int64, position of the next item at each slot, row by row
-    owners: Tensor  # [P] int64, the slot's row in the batch
-    negatives: Tensor  # [P] int64, position of a uniform negative a slot (`bce`), else empty
+    items: Tensor  # [M] int64, distinct items, ascending: each is encoded once; stays on the CPU
+    draws: Tensor  # [2, M] float32, uniform in [0, 1): whether training hides a modality of it
+    inputs: Tensor  # [P] int64, place in `items` of each item that has a next one, user by user
+    targets: Tensor  # [P] int64, place of the next one
+    negatives: Tensor  # [P] int64, place of a uniform negative each (`bce`), else empty
+    rows: Rows  # of the inputs
     counts: Tensor  # [M] float64, times an item stands in the batch's windows
-    own: Tensor  # [B, M] bool, items of the user's own window
     log_share: Tensor  # [M] float64, log of the item's share of the domain's training interactions
+    users: int  # B, those of all processes
+    share: float  # of the inputs of all processes
 
-    def to(self, device: torch.device) -> "Batch":
-        """Move every tensor to a device."""
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
+    def to(self, where: torch.device) -> "Batch":
+        """Move to a device what is computed with there: no copy waits for another."""
+        return self._replace(
+            inputs=device.move(self.inputs, where),
+            targets=device.move(self.targets, where),
+            negatives=device.move(self.negatives, where),
+            rows=self.rows.to(where),
+            counts=device.move(self.counts, where),
+            log_share=device.move(self.log_share, where),
+        )
+
+    def own(self) -> Tensor:
+        """Mark the items of each user's own window: [B, M] bool."""
+        B, M = len(self.rows.lengths), len(self.counts)
+        marks = torch.zeros(B * M, dtype=torch.bool, device=self.inputs.device)
+        for places in (self.inputs, self.targets):
+            marks = marks.index_fill(0, self.rows.owners * M + places, value=True)
+        return marks.view(B, M)
+
+    def part(self, number: int, of: int) -> "Batch":
+        """Take one of several even parts of the users; the items stay those of all.
+
+        It is empty where there are fewer users than parts.
+        """
+        if of == 1:
+            return self
+        kept = np.array_split(np.arange(self.users), of)[number]
+        lengths = self.rows.lengths.numpy()[kept]
+        first = int(np.searchsorted(self.rows.owners.numpy(), kept.min(initial=self.users)))
+        places = slice(first, first + int(lengths.sum()))
+        return self._replace(
+            inputs=self.inputs[places],
+            targets=self.targets[places],
+            negatives=self.negatives[places],
+            rows=Rows.of(lengths),
+            share=int(lengths.sum()) / len(self.inputs),
+        )
 
 
 class Batches:
@@ -55,8 +96,7 @@ class Batches:
                 outside every window.
         """
         lengths = sequences.lengths(train)
-        self.windows = sequences.pad(train, int(lengths.max()))
-        self.lengths = lengths
+        self.train = train
         self.catalogue = np.flatnonzero(candidates)
         self.users, self.loss, self.seed = users, loss, seed
         self.learners = np.flatnonzero(lengths > 1)  # with one item there is nothing to predict
@@ -65,15 +105,17 @@ class Batches:
                 "no user has two items to learn from beside the two held out; "
                 "raise protocol.window, or bring users with four items or more"
             )
-        if loss == "bce" and len(self.catalogue) <= self.windows.shape[1]:
+        if loss == "bce" and len(self.catalogue) <= lengths.max():
             raise files.Stop(
                 f"training.loss: bce draws negatives outside a user's window of up to "
-                f"{self.windows.shape[1]} items, and the catalogue has only {len(self.catalogue)}; "
+                f"{lengths.max()} items, and the catalogue has only {len(self.catalogue)}; "
                 "use in_batch or full_softmax"
             )
         counts = np.bincount(train.items, minlength=len(candidates))
         with np.errstate(divide="ignore"):  # an item without interactions is never a target
             self.log_share = np.log(counts / counts.sum())
+        self.places = np.zeros(len(candidates), np.int64)  # in the catalogue
+        self.places[self.catalogue] = np.arange(len(self.catalogue))
         self.steps = -(-len(self.learners) // users)
         self._order = (-1, np.empty(0, np.int64))
 
@@ -87,53 +129,77 @@ class Batches:
     def batch(self, epoch: int, step: int) -> Batch:
         """Make one batch of an epoch."""
         users = self.order(epoch)[step * self.users : (step + 1) * self.users]
-        lengths = self.lengths[users]
-        windows = self.windows[users, : lengths.max()]  # [B, T + 1]
-        is_item = windows != PAD
-        negatives = self.negatives(windows, epoch, step) if self.loss == "bce" else windows[:0, 1:]
+        windows = sequences.take(self.train, users)
+        drawn = np.empty(0, np.int64)
+        if self.loss == "bce":
+            drawn = self.negatives(windows, epoch, step)
         if self.loss == "full_softmax":
-            items = self.catalogue
+            items, places = self.catalogue, self.places[windows.items]
         else:
-            items = np.union1d(windows[is_item], negatives[negatives != PAD]).astype(np.int64)
-        slots = np.searchsorted(items, windows)  # positions; a pad's is 0
-        slots[~is_item] = 0
-
-        own = np.zeros((len(users), len(items)), bool)
-        rows = np.broadcast_to(np.arange(len(users))[:, None], windows.shape)
-        own[rows[is_item], slots[is_item]] = True
-        has_next = is_item[:, 1:]
+            items, places = np.unique(np.concatenate([windows.items, drawn]), return_inverse=True)
+        places, negatives = places[: len(windows.items)], places[len(windows.items) :]
+        lengths = sequences.lengths(windows)
+        is_last = np.zeros(len(places), bool)
+        is_last[windows.offsets[1:] - 1] = True
+        is_first = np.roll(is_last, 1)
+        # Not the generator of negatives: their number differs by loss.
+        draws = np.random.default_rng([self.seed, epoch, step + 1, 1])
+        counts = np.bincount(places, minlength=len(items)).astype(np.float64)
         return Batch(
-            items=torch.from_numpy(items),
-            inputs=torch.from_numpy(slots[:, :-1]),
-            lengths=torch.from_numpy(lengths - 1),
-            targets=torch.from_numpy(slots[:, 1:][has_next]),
-            owners=torch.from_numpy(rows[:, 1:][has_next]),
-            negatives=torch.from_numpy(np.searchsorted(items, negatives[negatives != PAD])),
-            counts=torch.from_numpy(
-                np.bincount(slots[is_item], minlength=len(items)).astype(np.float64)
-            ),
-            own=torch.from_numpy(own),
+            items=torch.from_numpy(items.astype(np.int64)),
+            draws=torch.from_numpy(draws.random((2, len(items)), np.float32)),
+            inputs=torch.from_numpy(places[~is_last]),
+            targets=torch.from_numpy(places[~is_first]),
+            negatives=torch.from_numpy(negatives),
+            rows=Rows.of(lengths - 1),
+            counts=torch.from_numpy(counts),
             log_share=torch.from_numpy(self.log_share[items]),
+            users=len(users),
+            share=1.0,
         )
 
-    def negatives(self, windows: np.ndarray, epoch: int, step: int) -> np.ndarray:
+    def epoch(self, epoch: int, first: int, where: torch.device) -> Iterator[Batch]:
+        """Make this process's batches of an epoch from step `first` on, on its device.
+
+        For a GPU, some are made ahead of its work.
+        """
+        number, of = processes.rank(), processes.size()
+
+        def make(step: int) -> Batch:
+            return self.batch(epoch, step).part(number, of).to(where)
+
+        if where.type == "cpu":
+            yield from map(make, range(first, self.steps))
+            return
+        with ThreadPoolExecutor(1) as pool:
+            made: deque[Future[Batch]] = deque()
+            for step in range(first, self.steps):
+                made.append(pool.submit(make, step))
+                if len(made) > AHEAD:
+                    yield made.popleft().result()
+            while made:
+                yield made.popleft().result()
+
+    def negatives(self, windows: Lists, epoch: int, step: int) -> np.ndarray:
         """Draw a uniform negative a slot, never of the user's own training window.
 
         Held-out items may be drawn: sparing them would tell the model which they are.
 
         Args:
-            windows: [B, T + 1] int32, right-padded.
+            windows: those of the batch's users.
             epoch: with `step`, the source of randomness.
             step: within the epoch.
 
         Returns:
-            [B, T] int64 items; PAD where the slot has no next item.
+            [P] int64 items, user by user.
         """
         # From 1: NumPy takes [a, b, 0] for [a, b], which draws the order of users.
         rng = np.random.default_rng([self.seed, epoch, step + 1])
-        drawn = rng.choice(self.catalogue, size=(len(windows), windows.shape[1] - 1))
+        padded = sequences.pad(windows, int(sequences.lengths(windows).max()))
+        drawn = rng.choice(self.catalogue, size=(len(padded), padded.shape[1] - 1))
         while True:
-            rejected = (drawn[:, :, None] == windows[:, None, :]).any(2)
+            rejected = (drawn[:, :, None] == padded[:, None, :]).any(2)
             if not rejected.any():
-                return np.where(windows[:, 1:] != PAD, drawn, PAD)
+                kept: np.ndarray = drawn[padded[:, 1:] != PAD]
+                return kept
             drawn[rejected] = rng.choice(self.catalogue, size=int(rejected.sum()))

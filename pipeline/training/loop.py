@@ -2,107 +2,43 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.content import device
+from pipeline.content import device, processes
 from pipeline.data import files
 from pipeline.data.split import Split
 from pipeline.models.recommender import Recommender
-from pipeline.retrieval import metrics, search
-from pipeline.training import batches, losses
+from pipeline.training import batches, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.progress import Progress
 
 DROP = 0.2  # of the learning rate at a plateau
+SETTLE = {"cpu": 1, "cuda": 50}  # steps between two looks at their losses; a GPU is waited for
 
 
-class Plan(NamedTuple):
-    """One phase of training."""
+class Pending(NamedTuple):
+    """A step whose loss nobody has looked at yet."""
 
-    phase: str  # probe or joint
-    loss: batches.LossName
-    batch_users: int
-    learning_rate: float  # of all but encoders
-    weight_decay: float
-    encoder_learning_rate: float
-    encoder_weight_decay: float
-    warmup_steps: int
-    epochs: int
-    patience: int
-    decays: int
-    validate_every: int
-    select: str  # hr@10 or ndcg@10
-    patience_steps: int = 0  # and so many steps: a small domain's epoch has few
-
-
-class Row(NamedTuple):
-    """A line of the training curve."""
-
-    epoch: int
-    phase: str
-    loss: float  # mean over the epoch's steps; 0 at epoch 0, before any
-    hr: float  # HR@10 on validation
-    ndcg: float  # NDCG@10 on validation
-    learning_rate: float
-
-    def selected(self, select: str) -> float:
-        """Give the metric that chooses the best epoch."""
-        return {"hr@10": self.hr, "ndcg@10": self.ndcg}[select]
-
-
-class Fitted(NamedTuple):
-    """What a phase came to; the model itself is left at its best epoch."""
-
-    best: Row
-    curve: list[Row]
-    epochs: int
-    capped: bool  # the cap stopped it, not its patience
-    seconds: float  # all, killed and resumed parts together
-    peak_memory: int  # bytes, the most of any part
-    users_per_second: float  # while training, validation apart
-
-
-@dataclass
-class State:
-    """All that a phase needs to go on, beside weights, optimizer and random state."""
-
-    epoch: int = 0  # epochs done
-    step: int = 0  # steps done of the next
-    since: int = 0  # epochs since the best
-    drops: int = 0
-    warm: int = 0  # steps since the optimizer began
-    loss: float = 0.0  # summed over the steps of this epoch
-    seconds: float = 0.0
-    trained_seconds: float = 0.0
-    trained_users: int = 0
-    peak_memory: int = 0  # bytes
-    curve: list[Row] = field(default_factory=list)
-    best: int = 0  # its row in the curve
-    finished: bool = False
-    capped: bool = False
-
-
-def validate(model: Recommender, split: Split, batch: int) -> tuple[float, float]:
-    """Measure HR@10 and NDCG@10 on validation, with the search that judges the test."""
-    K = metrics.CUTOFF
-    items = model.item_vectors(split.candidates, batch)  # histories hold no others
-    queries = model.queries(split.valid.histories, items)
-    ranks = search.rank(queries, items, split.valid, split.candidates, K)
-    return float(metrics.hit(ranks, K).mean()), float(metrics.ndcg(ranks, K).mean())
+    loss: Tensor  # scalar, on the device
+    step: int  # of its epoch, from 1
+    rates: list[float]  # learning rates
 
 
 class Phase:
     """One phase's model, optimizer and state; `fit` drives it."""
 
-    def __init__(self, model: Recommender, plan: Plan, keeper: Keeper) -> None:
-        self.model, self.plan, self.keeper = model, plan, keeper
+    def __init__(self, model: Recommender, plan: schedule.Plan, seed: int, keeper: Keeper) -> None:
+        self.model, self.plan, self.seed, self.keeper = model, plan, seed, keeper
         self.device = next(model.users.parameters()).device
-        self.state = State()
+        self.objective = objective.shared(objective.Objective(model, plan.loss))
+        self.state = schedule.State()
         self.optimizer = self.fresh_optimizer()
+        self.pending: list[Pending] = []
         self.best: dict[str, Tensor] = self.learned()
 
     def fresh_optimizer(self) -> torch.optim.AdamW:
@@ -116,7 +52,7 @@ class Phase:
             decay = plan.encoder_weight_decay
             peak = plan.encoder_learning_rate
             groups.append({"params": encoder, "peak": peak, "weight_decay": decay})
-        return torch.optim.AdamW(groups)
+        return torch.optim.AdamW(groups, fused=True)
 
     def learned(self) -> dict[str, Tensor]:
         """Copy the weights that learn."""
@@ -132,30 +68,55 @@ class Phase:
         warm = min(1.0, (self.state.warm + 1) / max(1, self.plan.warmup_steps))
         return float(warm * DROP**self.state.drops)
 
-    def step(self, batch: batches.Batch) -> float:
-        """Learn from one batch and return its loss.
+    def step(self, batch: batches.Batch) -> Tensor:
+        """Learn from one batch, on this device already, and return its loss, a scalar there.
+
+        What is random follows from seed, epoch, step and process, so that no state of a generator
+        needs to be kept, and any number of processes can go on.
 
         Raises:
-            Stop: the loss is not finite.
+            Stop: the device's memory is too small.
         """
+        state = self.state
+        random = np.random.SeedSequence([self.seed, state.epoch, state.step, processes.rank()])
+        torch.manual_seed(int(random.generate_state(1, np.uint64)[0]))
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * self.rate()
-        batch = batch.to(self.device)
-        with device.autocast(self.device):
-            made = self.model.tower(batch.items)
-            # What many slots read is summed over them: that needs float32.
-            vectors = made.to(torch.promote_types(made.dtype, torch.float32))
-            queries = self.model.slots(vectors, batch.inputs, batch.lengths).to(vectors.dtype)
-        loss = losses.LOSSES[self.plan.loss](queries, vectors, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        value = loss.item()  # a GPU is waited for, so not before it has all its work
-        if not math.isfinite(value):
-            raise self.diverged(f"the loss is {value}", self.state.epoch + 1, self.state.step + 1)
+        try:
+            loss: Tensor = self.objective(batch)
+            # Processes' gradients are averaged, their losses are parts of one sum.
+            (loss * processes.size()).backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError as error:
+            raise self.too_large(len(batch.items)) from error
         self.optimizer.step()
-        self.state.warm += 1
-        return value
+        state.warm += 1
+        return loss.detach()
+
+    def note(self, loss: Tensor) -> None:
+        """Take a step's loss, to look at it with those of other steps."""
+        self.state.step += 1
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.pending.append(Pending(loss, self.state.step, rates))
+        if len(self.pending) >= SETTLE[self.device.type]:
+            self.settle()
+
+    def settle(self) -> None:
+        """Look at the losses of all steps since the last look; a GPU is waited for here alone.
+
+        Raises:
+            Stop: one is not finite.
+        """
+        if not self.pending:
+            return
+        losses = processes.summed(torch.stack([pending.loss for pending in self.pending]))
+        for pending, loss in zip(self.pending, losses.tolist(), strict=True):
+            if not math.isfinite(loss):
+                where = (self.state.epoch + 1, pending.step, pending.rates)
+                raise self.diverged(f"the loss is {loss}", *where)
+            self.state.loss += loss
+        self.pending.clear()
 
     def check(self) -> None:
         """Stop where an epoch's last step left weights that are not finite.
@@ -165,15 +126,27 @@ class Phase:
         """
         learned = (p for p in self.model.parameters() if p.requires_grad)
         if not all(bool(torch.isfinite(p).all()) for p in learned):
-            raise self.diverged("weights are not finite", self.state.epoch, self.state.step)
+            rates = [group["lr"] for group in self.optimizer.param_groups]
+            where = (self.state.epoch, self.state.step, rates)
+            raise self.diverged("weights are not finite", *where)
 
-    def diverged(self, what: str, epoch: int, step: int) -> files.Stop:
+    def diverged(self, what: str, epoch: int, step: int, rates: list[float]) -> files.Stop:
         """Say what is not finite, where, and at which learning rate."""
-        rate, *encoder = (f"{group['lr']:g}" for group in self.optimizer.param_groups)
+        rate, *encoder = (f"{rate:g}" for rate in rates)
         beside = "".join(f" (encoder {one})" for one in encoder)
         return files.Stop(
             f"{what} in {self.plan.phase} epoch {epoch}, step {step}, at learning rate {rate}"
             f"{beside}; lower the learning rate or lengthen the warm-up, and run again"
+        )
+
+    def too_large(self, items: int) -> files.Stop:
+        """Say that memory is too small for a step, and what to try."""
+        tower = self.model.tower
+        size = min(items, getattr(tower, "micro_batch", 0) or items)
+        return files.Stop(
+            f"{self.device} has too little memory for a step of {self.plan.batch_users} users, "
+            f"{items} items, {size} of them at once; set machine.micro_batch_items in params.yaml "
+            f"to {max(1, size // 2)}: results are the same, an encoder's work is done twice"
         )
 
     def judge(self, hr: float, ndcg: float, steps: int) -> None:
@@ -181,7 +154,7 @@ class Phase:
         state, plan = self.state, self.plan
         loss = state.loss / steps if state.epoch else 0.0
         rate = plan.learning_rate * DROP**state.drops
-        state.curve.append(Row(state.epoch, plan.phase, loss, hr, ndcg, rate))
+        state.curve.append(schedule.Row(state.epoch, plan.phase, loss, hr, ndcg, rate))
         newest, best = state.curve[-1], state.curve[state.best]
         if state.epoch == 0 or newest.selected(plan.select) > best.selected(plan.select):
             state.best, state.since = len(state.curve) - 1, 0
@@ -199,56 +172,56 @@ class Phase:
             state.finished = state.capped = True
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; the first process does."""
         self.state.peak_memory = max(self.state.peak_memory, device.peak_memory(self.device))
-        is_gpu = self.device.type == "cuda"
-        self.keeper.save(
-            {
-                # Plain tuples: a reader that trusts no pickle accepts no class of ours.
-                "state": asdict(self.state) | {"curve": [tuple(row) for row in self.state.curve]},
-                "weights": self.learned(),
-                "best": self.best,
-                "optimizer": self.optimizer.state_dict(),
-                "random": torch.get_rng_state(),
-                "random_cuda": torch.cuda.get_rng_state(self.device) if is_gpu else None,
-            }
-        )
+        if processes.is_first():
+            self.keeper.save(
+                {
+                    # Plain tuples: a reader that trusts no pickle accepts no class of ours.
+                    "state": asdict(self.state) | {"curve": [tuple(r) for r in self.state.curve]},
+                    "weights": self.learned(),
+                    "best": self.best,
+                    "optimizer": self.optimizer.state_dict(),
+                }
+            )
 
     def resume(self) -> bool:
         """Go on from a checkpoint, if there is one."""
         saved = self.keeper.load()
+        processes.wait()  # nobody writes another before all have read this one
         if saved is None:
             return False
-        self.state = State(**saved["state"])
-        self.state.curve = [Row(*row) for row in self.state.curve]
+        self.state = schedule.State(**saved["state"])
+        self.state.curve = [schedule.Row(*row) for row in self.state.curve]
         self.model.load_state_dict(saved["weights"], strict=False)
         self.best = {name: value.to(self.device) for name, value in saved["best"].items()}
         self.optimizer.load_state_dict(saved["optimizer"])
-        torch.set_rng_state(saved["random"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(saved["random_cuda"], self.device)
         return True
 
 
 def fit(
-    model: Recommender, split: Split, plan: Plan, seed: int, keeper: Keeper, validate_batch: int
-) -> Fitted:
+    model: Recommender,
+    split: Split,
+    plan: schedule.Plan,
+    seed: int,
+    keeper: Keeper,
+    validate_batch: int,
+) -> schedule.Fitted:
     """Train a model on a domain, to its patience or its cap, and leave it at its best epoch.
 
-    The start itself, epoch 0, is a candidate. Batches follow from (seed, epoch, step), dropout
-    from torch's generator, seeded here and kept in checkpoints: killed and started again with the
-    same `keeper`, the phase ends with the same weights, bit for bit on a CPU.
+    The start itself, epoch 0, is a candidate. Batches and dropout follow from (seed, epoch, step):
+    killed and started again with the same `keeper`, the phase ends with the same weights, bit for
+    bit on a CPU.
 
     Raises:
-        Stop: the loss is not finite.
+        Stop: the loss is not finite, or the device's memory is too small.
     """
     feed = batches.Batches(split.train, split.candidates, plan.batch_users, plan.loss, seed)
     progress = Progress(plan.phase, plan.batch_users)
-    phase = Phase(model, plan, keeper)
+    phase = Phase(model, plan, seed, keeper)
     if not phase.resume():
-        torch.manual_seed(seed)
         began = time.monotonic()
-        hr, ndcg = validate(model, split, validate_batch)
+        hr, ndcg = objective.validate(model, split, validate_batch)
         phase.state.seconds += time.monotonic() - began
         phase.judge(hr, ndcg, feed.steps)
         progress.say(f"epoch 0, HR@10 {hr:.4f}, NDCG@10 {ndcg:.4f} before training")
@@ -258,7 +231,9 @@ def fit(
     phase.restore_best()
     end = phase.state
     best, rate = end.curve[end.best], end.trained_users / max(end.trained_seconds, 1e-9)
-    return Fitted(best, end.curve, end.epoch, end.capped, end.seconds, end.peak_memory, rate)
+    return schedule.Fitted(
+        best, end.curve, end.epoch, end.capped, end.seconds, end.peak_memory, rate
+    )
 
 
 def run_epoch(
@@ -268,11 +243,11 @@ def run_epoch(
     state, plan = phase.state, phase.plan
     began = time.monotonic()
     first = state.step
-    while state.step < feed.steps:
-        batch = feed.batch(state.epoch, state.step)
-        state.loss += phase.step(batch)
-        state.step += 1
-        state.trained_users += len(batch.lengths)
+    for batch in feed.epoch(state.epoch, first, phase.device):
+        phase.note(phase.step(batch))
+        state.trained_users += batch.users
+        if phase.pending:
+            continue
         pace = (state.step - first) / (time.monotonic() - began)
         progress.step(state.epoch + 1, state.step, feed.steps, state.loss / state.step, pace)
         if phase.keeper.due() and state.step < feed.steps:
@@ -280,11 +255,12 @@ def run_epoch(
             state.trained_seconds += time.monotonic() - began
             began, first = time.monotonic(), state.step
             phase.save()
+    phase.settle()
     state.trained_seconds += time.monotonic() - began
     state.epoch += 1
     if state.epoch % plan.validate_every == 0 or state.epoch >= plan.epochs:
         phase.check()
-        hr, ndcg = validate(phase.model, split, validate_batch)
+        hr, ndcg = objective.validate(phase.model, split, validate_batch)
         phase.judge(hr, ndcg, feed.steps)
         rate = state.trained_users / state.trained_seconds
         progress.say(

@@ -9,7 +9,7 @@ import polars as pl
 from pipeline.content import encoders, store
 from pipeline.data import files
 from pipeline.models import items, recommender
-from pipeline.training import grid, loop, runs
+from pipeline.training import grid, runs, schedule
 
 
 def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> None:
@@ -60,7 +60,7 @@ def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -
             encoders.save(encoder, folder / "encoder" / modality)
 
 
-def curve(phases: Iterable[loop.Fitted]) -> pl.DataFrame:
+def curve(phases: Iterable[schedule.Fitted]) -> pl.DataFrame:
     """Join the phases' curves; the second's epoch 0 is the first's best, where it began."""
     rows, offset = [], 0
     for phase in phases:
@@ -81,7 +81,7 @@ def curve(phases: Iterable[loop.Fitted]) -> pl.DataFrame:
 
 
 def write_search(
-    folder: Path, tried: list[tuple[grid.Point, dict[str, loop.Fitted]]], chosen: grid.Point
+    folder: Path, tried: list[tuple[grid.Point, dict[str, schedule.Fitted]]], chosen: grid.Point
 ) -> None:
     """Write what the search tried and found on validation."""
     rows = [

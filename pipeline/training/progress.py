@@ -3,6 +3,8 @@
 import sys
 import time
 
+from pipeline.content import processes
+
 SECONDS = 10.0  # between two lines inside an epoch
 
 
@@ -23,7 +25,9 @@ class Progress:
             )
 
     def say(self, text: str) -> None:
-        """Write a line."""
+        """Write a line; of several processes the first one does."""
         self.said = time.monotonic()
+        if not processes.is_first():
+            return
         sys.stderr.write(f"{self.name}: {text}\n")
         sys.stderr.flush()

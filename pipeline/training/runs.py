@@ -5,12 +5,13 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from pipeline.content import device, embed, encoders, prefix, store
+from pipeline.content import device, embed, encoders, prefix, processes, store
 from pipeline.content.blocks import Content
+from pipeline.content.image import ImageContent
 from pipeline.data import files, scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.retrieval import search
-from pipeline.training import grid, loop
+from pipeline.training import grid, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
@@ -80,7 +81,7 @@ class Trained(NamedTuple):
     """A trained model, at its best epoch, and the phases that made it."""
 
     model: recommender.Recommender
-    phases: dict[str, loop.Fitted]  # by the name of their scratch folder, in their order
+    phases: dict[str, schedule.Fitted]  # by the name of their scratch folder, in their order
 
     @property
     def best_epoch(self) -> int:
@@ -93,7 +94,7 @@ class Trained(NamedTuple):
         return self.last.best.selected(select)
 
     @property
-    def last(self) -> loop.Fitted:
+    def last(self) -> schedule.Fitted:
         """The phase that ended with this model."""
         return list(self.phases.values())[-1]
 
@@ -149,7 +150,7 @@ class Work:
             recommender.load_start(self.inputs.pretrained, model)
         return model.to(self.device)
 
-    def unfrozen(self) -> dict[str, encoders.Encoder]:
+    def unfrozen(self, seed: int) -> dict[str, encoders.Encoder]:
         """Load the starting encoders, with what trains of them unfrozen.
 
         Raises:
@@ -158,7 +159,7 @@ class Work:
         assert self.end2end and self.inputs.encoders, "what an end2end run reads"
         found = {m: encoders.load(self.inputs.encoders / m) for m in self.embedded}
         for encoder in found.values():
-            encoder.unfreeze(self.end2end.trainable.layers)
+            self.end2end.trainable.unfreeze(encoder, seed)
         return found
 
     def join(
@@ -174,8 +175,11 @@ class Work:
             packed = self.inputs.covers if modality == "image" else None
             whole = embed.content(encoder, self.inputs.prepared, packed)
             self.contents[modality] = prefix.keep(encoder, whole, root, self.device, cache)
+            if isinstance(whole, ImageContent) and self.contents[modality] is whole:
+                whole.stay(self.device)
         head, dropout = model.tower.head, self.tower.modality_dropout
-        joined = items.EndToEndTower(found, self.contents, head, dropout)
+        micro_batch = self.machine.micro_batch_items
+        joined = items.EndToEndTower(found, self.contents, head, dropout, micro_batch)
         return recommender.Recommender(joined, model.users).to(self.device)
 
     @property
@@ -183,7 +187,7 @@ class Work:
         """What it took to fill what is kept, here or in another run."""
         return sum(c.seconds for c in self.contents.values() if isinstance(c, prefix.Kept))
 
-    def plan(self, point: grid.Point, joint: bool) -> loop.Plan:
+    def plan(self, point: grid.Point, joint: bool) -> schedule.Plan:
         """Plan a phase at a point of the grid: the probe, or the encoder's with all the rest.
 
         The point's learning rate is that of the first phase.
@@ -191,7 +195,7 @@ class Work:
         t, e = self.settings.training, self.end2end
         own = e if joint and e else t
         is_first = not (joint and e and e.probe)
-        return loop.Plan(
+        return schedule.Plan(
             phase="joint" if joint else "probe",
             loss=t.loss,
             batch_users=t.batch_users,
@@ -210,13 +214,13 @@ class Work:
 
     def train(self, point: grid.Point, seed: int, folder: Path) -> Trained:
         """Train one trial, going on from `folder` where it was killed or already finished."""
-        found = self.unfrozen() if self.end2end else {}  # before hours of a first phase
+        found = self.unfrozen(seed) if self.end2end else {}  # before hours of a first phase
         model = self.start(seed)
         phases = {}
         if self.end2end is None or self.end2end.probe:
             name = f"probe-{seed}-{point.learning_rate:g}-{point.weight_decay:g}"
             probe = self.probes(folder.parent) / name
-            with scratch.locked(probe):
+            with processes.alone(probe):
                 phases[name] = self.fit(model, self.plan(point, joint=False), seed, probe)
         if self.end2end is not None:
             model = self.join(model, found, folder.parent)
@@ -234,19 +238,21 @@ class Work:
         return root / scratch.key(described, self.inputs.decisive(), CODE)
 
     def fit(
-        self, model: recommender.Recommender, plan: loop.Plan, seed: int, folder: Path
-    ) -> loop.Fitted:
+        self, model: recommender.Recommender, plan: schedule.Plan, seed: int, folder: Path
+    ) -> schedule.Fitted:
         """Fit one phase."""
+        if self.machine.compile and self.device.type == "cuda":
+            objective.compile_parts(model)
         keeper = Keeper(folder, self.machine.checkpoint_seconds)
         return loop.fit(model, self.split, plan, seed, keeper, self.machine.embed_batch)
 
     def take(self) -> Trained:
         """Take the model as it comes from the source, and see how it does."""
         model = self.start(self.settings.seeds[0])
-        hr, ndcg = loop.validate(model, self.split, self.machine.embed_batch)
-        row = loop.Row(0, "zeroshot", 0.0, hr, ndcg, 0.0)
+        hr, ndcg = objective.validate(model, self.split, self.machine.embed_batch)
+        row = schedule.Row(0, "zeroshot", 0.0, hr, ndcg, 0.0)
         peak = device.peak_memory(self.device)
-        return Trained(model, {"zeroshot": loop.Fitted(row, [row], 0, False, 0.0, peak, 0.0)})
+        return Trained(model, {"zeroshot": schedule.Fitted(row, [row], 0, False, 0.0, peak, 0.0)})
 
     def points(self) -> list[grid.Point]:
         """List the points of the search."""

@@ -1,8 +1,9 @@
 """The sections of params.yaml that shape a run: what every run reads, and what its tower adds."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -11,6 +12,7 @@ from pydantic import (
     field_validator,
 )
 
+from pipeline.content import blocks, lora
 from pipeline.data import split
 from pipeline.machine import Machine
 from pipeline.models import items, recommender, users
@@ -37,10 +39,33 @@ class Training(Section):
     validate_every: PositiveInt  # epochs
 
 
-class Trainable(Section):
-    """What of each encoder trains."""
+class Layers(Section):
+    """Whole blocks of each encoder train."""
 
     layers: int | Literal["all"]  # so many blocks from the top, with what stands above; 0 = none
+
+    def unfreeze(self, encoder: blocks.Encoder, seed: int) -> None:
+        """Let that much of an encoder train; nothing is drawn."""
+        encoder.unfreeze(self.layers)
+
+
+class Adapters(Section):
+    """Adapters inside each encoder's blocks train."""
+
+    lora: lora.Lora
+
+    def unfreeze(self, encoder: blocks.Encoder, seed: int) -> None:
+        """Let adapters, drawn by a seed, train, and nothing else of an encoder."""
+        lora.adapt(encoder, self.lora, seed)
+
+
+def _one(found: object) -> Layers | Adapters:
+    """Read the form that is meant, so that a mistake is named where it stands."""
+    is_lora = isinstance(found, Adapters) or (isinstance(found, dict) and "lora" in found)
+    return Adapters.model_validate(found) if is_lora else Layers.model_validate(found)
+
+
+Trainable = Annotated[Layers | Adapters, BeforeValidator(_one)]  # what of each encoder trains
 
 
 class EndToEnd(Section):

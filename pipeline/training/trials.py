@@ -1,11 +1,14 @@
 """A whole run: the search with the first seed, the chosen point with the others, and its cost."""
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.content import device
+from pipeline.content import device, processes
 from pipeline.data import files, scratch
-from pipeline.training import grid, loop, outputs, runs
+from pipeline.training import grid, outputs, runs, schedule
 
 
 def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
@@ -26,13 +29,23 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
     described = [work.name, work.settings.model_dump(exclude={"machine"})]
     key = scratch.key(described, work.inputs.decisive(), runs.CODE)
     folder = scratch_root / key
-    with scratch.locked(folder) as waited:
-        if waited and out.exists() and cost.exists() and files.read_json(cost)["key"] == key:
+    with processes.group(work.device), processes.alone(folder) as waited:
+        is_done = out.exists() and cost.exists() and files.read_json(cost)["key"] == key
+        if processes.first_says(waited and is_done):
             return
-        with files.atomic_folder(out) as part:
+        # All processes do the same; what the others write is thrown away.
+        with files.atomic_folder(out) if processes.is_first() else elsewhere() as part:
             spent = write_all(work, part, folder)
-        files.write_json(cost, {"key": key, **spent})
-        scratch.clear(folder)
+        if processes.is_first():
+            files.write_json(cost, {"key": key, **spent})
+            scratch.clear(folder)
+
+
+@contextlib.contextmanager
+def elsewhere() -> Iterator[Path]:
+    """Give a folder that nobody keeps."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
@@ -42,7 +55,7 @@ def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
         taken = work.take()
         outputs.write(out, work, taken, seeds[0])
         return measure(work, taken, {}, trials=0)
-    tried: list[tuple[grid.Point, dict[str, loop.Fitted]]] = []
+    tried: list[tuple[grid.Point, dict[str, schedule.Fitted]]] = []
     best: tuple[grid.Point, runs.Trained] | None = None  # the one model of the search that is kept
     for point in work.points():
         trained = work.train(point, seeds[0], folder)
@@ -62,7 +75,7 @@ def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
 
 
 def measure(
-    work: runs.Work, trained: runs.Trained, phases: dict[str, loop.Fitted], trials: int
+    work: runs.Work, trained: runs.Trained, phases: dict[str, schedule.Fitted], trials: int
 ) -> dict[str, Any]:
     """Add up what a run cost, killed and resumed parts together.
 

@@ -10,7 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from pipeline.content import encoders, image, open_clip_images, timm_images
+from pipeline.content import device, encoders, image, open_clip_images, timm_images
 from pipeline.content.image import ImageContent
 from pipeline.data import covers, files
 
@@ -190,3 +190,16 @@ def test_the_digest_is_that_of_the_covers_in_their_order(pack, clip, fetch):
     rows = pack.rows.copy()
     rows[1], rows[2] = rows[2], rows[1]
     assert ImageContent(pack._replace(rows=rows), encoder).digest() != digest
+
+
+def test_covers_that_stay_on_a_device_are_the_same(pack, clip, fetch, monkeypatch):
+    content = ImageContent(pack, fetch(str(clip), "image"))
+    some = np.array([7, 1, 5])
+    expected = content.batch(some)["pixels"]
+    content.stay(torch.device("cpu"))
+    assert content.resident is None  # a CPU maps them from disk
+    asked = []
+    monkeypatch.setattr(device, "has_room", lambda where, size: not asked.append(size))
+    content.stay(torch.device("cpu"))
+    assert asked == [pack.pixels.nbytes]
+    assert torch.equal(content.batch(some)["pixels"], expected)

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import transformers
+from transformers import masking_utils
 
 from pipeline.content import encoders, open_clip_images, prefix, text, timm_images
 from pipeline.content.image import ImageContent, resolved
@@ -109,6 +110,27 @@ def test_vectors_and_gradients_are_those_of_the_whole_encoder(
     assert len(whole) > 1, "something trains"
     for name, value in whole.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-10, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize(("attention", "made_by_library"), [("sdpa", 0), ("eager", 1)])
+def test_a_pass_makes_the_layers_mask_once(
+    bert, pack, request, monkeypatch, attention, made_by_library
+):
+    encoder, content = made("bert", pack, request)
+    encoder.model[0].auto_model.set_attn_implementation(attention)
+    encoder.unfreeze(2)
+    batch = content.batch(ITEMS[content.present[ITEMS]])
+    encoder.eval()
+    expected = encoder(batch)
+    state = encoder.prefix(batch)
+    masks = []
+    real = masking_utils.create_bidirectional_mask
+    monkeypatch.setattr(
+        masking_utils, "create_bidirectional_mask", lambda *of: masks.append(1) or real(*of)
+    )
+    found = encoder(state)
+    assert len(masks) == made_by_library
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 def test_trained_blocks_keep_their_dropout(bert, pack, request, tmp_path):

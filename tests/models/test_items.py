@@ -94,7 +94,7 @@ def test_a_batch_encodes_each_of_its_items_once_and_never_pad(world, tmp_path):
     parts = divided(chain(12, 7, seed=1), 7)
     counted = {m: Counted(tower, m) for m in ("image", "text")}
     fed = feed([row.tolist() for row in np.split(parts.train.items, parts.train.offsets[1:-1])], 7)
-    phase = loop.Phase(model, PLAN, Keeper(tmp_path, 60))
+    phase = loop.Phase(model, PLAN, 0, Keeper(tmp_path, 60))
     for step in range(fed.steps):
         batch = fed.batch(0, step)
         phase.step(batch)
@@ -125,7 +125,7 @@ def test_below_the_trained_blocks_an_encoder_keeps_its_bytes(world, tmp_path):
     plan = PLAN._replace(encoder_learning_rate=1e-2, epochs=2)
     model = model_of(tower)
     loop.fit(model, parts, plan, 0, Keeper(tmp_path, 60), 4)
-    phase = loop.Phase(model, plan, Keeper(tmp_path / "more", 60))
+    phase = loop.Phase(model, plan, 0, Keeper(tmp_path / "more", 60))
     phase.step(feed([[1, 2, 4, 7], [5, 6, 3, 1]], 7).batch(0, 0))
     after = tower.encoders.state_dict()
     changed = {n for n in before if not torch.equal(before[n], after[n])}
@@ -196,18 +196,19 @@ def test_modality_dropout_hides_one_modality_of_items_that_show_both():
     both, image, text = (number > 0) & (number % 2 == 0), number % 4 == 1, number % 4 == 3
     present = {"image": both | image, "text": both | text}
     tower = items.ContentTower(present, torch.nn.Identity(), 0.2)
-    every = torch.arange(1, n + 1)
-    torch.manual_seed(0)
-    shown = {m: s.numpy() for m, s in tower.train().shown(every).items()}
+    every = np.arange(1, n + 1)
+    draws = np.random.default_rng(0).random((2, n))
+    shown = tower.train().shown(every, draws)
     assert (shown["image"] | shown["text"]).all()  # never both hidden, none of an only one
     hidden = ~(shown["image"] & shown["text"])[both[1:]]
     assert hidden.mean() == pytest.approx(0.2, abs=0.01)
     assert (~shown["text"][both[1:]]).mean() == pytest.approx(0.1, abs=0.01)
     for mode in (False, True):  # outside training, or with one modality, all is shown
         alone = items.ContentTower({"text": present["text"]}, torch.nn.Identity(), 0.9)
-        assert np.array_equal(alone.train(mode).shown(every)["text"].numpy(), present["text"][1:])
-    for modality, said in tower.eval().shown(every).items():
-        assert np.array_equal(said.numpy(), present[modality][1:])
+        found = alone.train(mode).shown(every, draws)["text"]
+        assert np.array_equal(found, present["text"][1:])
+    for modality, said in tower.eval().shown(every, draws).items():
+        assert np.array_equal(said, present[modality][1:])
 
 
 def embedded_of(vectors):

@@ -39,14 +39,11 @@ def frozen(world, seed=0, scale=1.0, head=HEAD):
 def test_slots_are_the_queries_after_each_item_row_by_row():
     model = id_model().eval()
     vectors = model.tower(torch.arange(1, 8))
-    inputs = torch.tensor([[0, 1, 2], [3, 6, 6], [4, 5, 0]])
-    lengths = torch.tensor([3, 1, 2])
-    slots = model.slots(vectors, inputs, lengths)
+    histories = [[0, 1, 2], [3], [4, 5]]
+    rows = users.Rows.of(np.array([3, 1, 2]))
+    slots = model.slots(vectors, torch.tensor([0, 1, 2, 3, 4, 5]), rows)
     expected = torch.cat(
-        [
-            model.users(vectors[row[:n]][None], n[None])[0]
-            for row, n in zip(inputs, lengths, strict=True)
-        ]
+        [model.users(vectors[one], users.Rows.of(np.array([len(one)]))) for one in histories]
     )
     assert slots.shape == (6, WIDTH)
     torch.testing.assert_close(slots, expected)
@@ -93,8 +90,9 @@ def test_a_users_query_is_the_one_after_the_last_item_whoever_else_is_asked_for(
     )
     for row, query in zip(rows, queries, strict=True):
         with torch.no_grad():
-            encoded = model.users(torch.tensor(vectors[row])[None], torch.tensor([len(row)]))
-        np.testing.assert_allclose(encoded[0, -1].numpy(), query, atol=1e-6)
+            alone = users.Rows.of(np.array([len(row)]))
+            encoded = model.users(torch.tensor(vectors[row]), alone)
+        np.testing.assert_allclose(encoded[-1].numpy(), query, atol=1e-6)
 
 
 def test_what_is_saved_is_what_was_learned(world, tmp_path):

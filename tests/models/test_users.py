@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,6 +27,15 @@ def histories(n=5, length=LENGTH):
     generator = torch.Generator().manual_seed(1)
     vectors = torch.randn(n, length, WIDTH, dtype=torch.float64, generator=generator)
     return vectors, torch.tensor([6, 1, 3, 5, 2])[:n].clamp(max=length)
+
+
+def encode(model, vectors, lengths):
+    """Encode right-padded histories [B, T, D]: the same shape, 0 where there is no item."""
+    rows = users.Rows.of(lengths.numpy())
+    is_item = torch.arange(vectors.shape[1]) < lengths[:, None]
+    encoded = torch.zeros_like(vectors)
+    encoded[is_item] = model(vectors[is_item], rows)
+    return encoded
 
 
 def plain_norm(x, norm):
@@ -71,7 +81,7 @@ def test_the_post_norm_preset_is_ninerecs_left_padded_sasrec():
     model = encoder(NINEREC)
     vectors, lengths = histories()
     with torch.no_grad():
-        encoded = model(vectors, lengths)
+        encoded = encode(model, vectors, lengths)
         for row, length in enumerate(lengths.tolist()):
             expected = plain_ninerec(model, vectors[row, :length], NINEREC)
             torch.testing.assert_close(encoded[row, :length], expected, rtol=0, atol=1e-10)
@@ -99,26 +109,48 @@ def test_the_future_does_not_change_the_past(settings):
     lengths = torch.full((5,), LENGTH)
     changed = vectors.clone()
     changed[:, 4:] += torch.arange(WIDTH)  # not a constant, which a LayerNorm would not see
-    before, after = model(vectors, lengths), model(changed, lengths)
+    before, after = encode(model, vectors, lengths), encode(model, changed, lengths)
     assert torch.equal(before[:, :4], after[:, :4])
     assert not torch.allclose(before[:, 4], after[:, 4])
     earlier = vectors.clone()
     earlier[:, 0] += torch.arange(WIDTH)
-    assert not torch.allclose(model(earlier, lengths)[:, 5], before[:, 5])
+    assert not torch.allclose(encode(model, earlier, lengths)[:, 5], before[:, 5])
+
+
+def test_rows_worked_by_hand():
+    rows = users.Rows.of(np.array([2, 1, 3]))
+    assert rows.owners.tolist() == [0, 0, 1, 2, 2, 2]
+    assert rows.steps.tolist() == [0, 1, 0, 0, 1, 2]
+    assert rows.grid.tolist() == [[0, 1, 1], [2, 2, 2], [3, 4, 5]]
+    assert rows.last().tolist() == [1, 2, 5]
+    packed = torch.arange(12.0).view(6, 2)
+    padded = rows.pad(packed)
+    assert padded[:, :, 0].tolist() == [[0, 2, 2], [4, 4, 4], [6, 8, 10]]
+    assert torch.equal(rows.pack(padded), packed)
 
 
 @BOTH
-def test_what_is_padded_on_the_right_does_not_matter(settings):
+def test_neighbours_and_their_lengths_do_not_matter(settings):
     model = encoder(settings)
-    vectors, lengths = histories(length=4)
-    wider = torch.cat([vectors, torch.full((5, 2, WIDTH), 9.0)], 1)
+    vectors, lengths = histories()
+    together = encode(model, vectors, lengths)
     for row, length in enumerate(lengths.tolist()):
-        wider[row, length:] = 100.0
-    narrow, wide = model(vectors, lengths), model(wider, lengths)
-    for row, length in enumerate(lengths.tolist()):
-        alone = model(vectors[row : row + 1, :length], lengths[row : row + 1])[0]
-        torch.testing.assert_close(narrow[row, :length], alone, rtol=0, atol=1e-12)
-        torch.testing.assert_close(wide[row, :length], alone, rtol=0, atol=1e-12)
+        alone = encode(model, vectors[row : row + 1, :length], lengths[row : row + 1])[0]
+        torch.testing.assert_close(together[row, :length], alone, rtol=0, atol=1e-12)
+
+
+@BOTH
+def test_what_stands_past_a_history_gets_no_gradient(settings):
+    model = encoder(settings)
+    vectors, lengths = histories()
+    rows = users.Rows.of(lengths.numpy())
+    is_item = torch.arange(LENGTH) < lengths[:, None]
+    packed = vectors[is_item].requires_grad_()
+    model(packed, rows).sin().sum().backward()
+    for row in range(len(lengths)):
+        own = vectors[row, : lengths[row]].clone().requires_grad_()
+        model(own, users.Rows.of(lengths[row : row + 1].numpy())).sin().sum().backward()
+        torch.testing.assert_close(packed.grad[rows.owners == row], own.grad, rtol=0, atol=1e-12)
 
 
 @BOTH
@@ -130,11 +162,11 @@ def test_positions_count_from_the_end(settings):
         hook = model.positions.register_forward_hook(
             lambda *found, used=used: used.append(found[1][0])
         )
-        model(vectors[:, :length], torch.tensor([length]))
+        encode(model, vectors[:, :length], torch.tensor([length]))
         hook.remove()
-        assert used[0].tolist() == [list(range(LENGTH - length, LENGTH))]
+        assert used[0].tolist() == list(range(LENGTH - length, LENGTH))
     # So the last item of any history meets the same position, and the first ones are unused.
-    model(vectors[:, :3], torch.tensor([3])).sum().backward()
+    encode(model, vectors[:, :3], torch.tensor([3])).sum().backward()
     moved = model.positions.weight.grad.abs().sum(1) > 0
     assert moved.tolist() == [False] * 3 + [True] * 3
 
@@ -160,7 +192,7 @@ def test_the_pre_norm_form_is_plain_transformer_layers_with_a_norm_at_the_end():
     for layer in layers:
         x = layer(x, src_mask=causal)
     expected = torch.nn.functional.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias, 1e-6)
-    found = model(vectors, torch.tensor([LENGTH]))
+    found = encode(model, vectors, torch.tensor([LENGTH]))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
@@ -168,9 +200,9 @@ def test_the_pre_norm_form_is_plain_transformer_layers_with_a_norm_at_the_end():
 def test_dropout_acts_in_training_only(settings):
     model = encoder(settings)
     vectors, lengths = histories()
-    assert torch.equal(model(vectors, lengths), model(vectors, lengths))
+    assert torch.equal(encode(model, vectors, lengths), encode(model, vectors, lengths))
     model.train()
-    assert not torch.equal(model(vectors, lengths), model(vectors, lengths))
+    assert not torch.equal(encode(model, vectors, lengths), encode(model, vectors, lengths))
 
 
 def test_a_width_that_heads_do_not_divide_stops():

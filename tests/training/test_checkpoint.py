@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pipeline.models import items, recommender, users
-from pipeline.training import checkpoint, loop
+from pipeline.training import checkpoint, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided
 
@@ -99,7 +99,7 @@ def test_no_step_is_done_twice_after_a_checkpoint_at_each(monkeypatch, tmp_path)
 def test_a_finished_phase_is_taken_without_a_step(monkeypatch, tmp_path):
     model, fitted = fit(tmp_path)
     kill_at(monkeypatch, 0)
-    monkeypatch.setattr(loop, "validate", None)
+    monkeypatch.setattr(objective, "validate", None)
     again, refitted = fit(tmp_path)
     assert bytes_of(model) == bytes_of(again)
     assert fitted == refitted
@@ -167,6 +167,6 @@ def test_a_state_is_due_some_seconds_after_the_last(tmp_path, monkeypatch):
 
 def test_a_state_may_hold_no_code(tmp_path):
     keeper = Keeper(tmp_path, 60)
-    torch.save({"curve": loop.Row(0, "probe", 0, 0, 0, 0)}, keeper.file)
+    torch.save({"curve": schedule.Row(0, "probe", 0, 0, 0, 0)}, keeper.file)
     with pytest.raises(Exception, match="Weights only load failed"):
         keeper.load()

@@ -8,7 +8,7 @@ from pipeline.content import store
 from pipeline.data import files
 from pipeline.models import items, recommender, users
 from pipeline.retrieval import metrics, search
-from pipeline.training import loop, losses
+from pipeline.training import loop, losses, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided
 
@@ -106,7 +106,7 @@ class Script:
     def __init__(self, monkeypatch, hrs, ndcgs=None):
         self.said = iter(zip(hrs, ndcgs or hrs, strict=True))
         self.weights = []  # at each validation
-        monkeypatch.setattr(loop, "validate", self.validate)
+        monkeypatch.setattr(objective, "validate", self.validate)
         monkeypatch.setattr(loop.Phase, "step", self.step)
 
     def validate(self, model, split, batch):
@@ -118,7 +118,7 @@ class Script:
         with torch.no_grad():
             phase.model.users.norm.bias += 1
         phase.state.warm += 1
-        return 2.0
+        return torch.tensor(2.0)
 
 
 STEPS = 3  # an epoch
@@ -213,7 +213,7 @@ def test_validation_every_other_epoch_and_at_the_cap(monkeypatch, tmp_path):
 def test_the_rate_warms_up_stays_and_warms_up_again_after_a_drop(tmp_path):
     model, parts = small()
     feed = loop.batches.Batches(parts.train, parts.candidates, 16, "in_batch", 0)
-    phase = loop.Phase(model, PLAN._replace(warmup_steps=4), Keeper(tmp_path, 60))
+    phase = loop.Phase(model, PLAN._replace(warmup_steps=4), 0, Keeper(tmp_path, 60))
 
     def rates(steps):
         used = []
@@ -226,7 +226,7 @@ def test_the_rate_warms_up_stays_and_warms_up_again_after_a_drop(tmp_path):
     assert rates(6) == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 1])
     phase.state.since = PLAN.patience
     phase.state.epoch = 1
-    phase.state.curve = [loop.Row(0, "probe", 0, 0.9, 0.9, 0)]
+    phase.state.curve = [schedule.Row(0, "probe", 0, 0.9, 0.9, 0)]
     phase.judge(0.1, 0.1, 3)
     assert phase.optimizer.state == {}  # moments of the plateau would lead away again
     assert rates(6) == pytest.approx([0.2 / 4, 0.4 / 4, 0.6 / 4, 0.2, 0.2, 0.2])
@@ -266,19 +266,19 @@ def test_weights_that_overflow_in_an_epochs_last_step_stop_too(monkeypatch, tmp_
 
 
 def test_the_model_is_left_at_its_best_epoch(monkeypatch, tmp_path):
-    real, calls = loop.validate, []
+    real, calls = objective.validate, []
 
     def worse_in_the_end(*args):
         calls.append(real(*args))
         return calls[-1] if len(calls) <= 4 else (0.0, 0.0)
 
     with monkeypatch.context() as changed:
-        changed.setattr(loop, "validate", worse_in_the_end)
+        changed.setattr(objective, "validate", worse_in_the_end)
         model, fitted = fit(tmp_path, PLAN._replace(learning_rate=0.05, epochs=7, patience=9))
     assert len(calls) == 8
     assert 0 < fitted.best.epoch <= 3
     assert calls[-1] != calls[fitted.best.epoch]
-    assert loop.validate(model, small()[1], 8) == calls[fitted.best.epoch]
+    assert objective.validate(model, small()[1], 8) == calls[fitted.best.epoch]
     assert fitted.best.hr == max(row.hr for row in fitted.curve)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.models.users import Rows
 from pipeline.training import losses
 from pipeline.training.batches import Batch
 from tests.small_domains import feed
@@ -28,9 +29,9 @@ def vectors_of(loss, seed=0):
 def windows_of(batch):
     """Each user's window as positions in the batch's items, the last target included."""
     rows = []
-    for row, length in enumerate(batch.lengths.tolist()):
-        inputs = batch.inputs[row, :length].tolist()
-        rows.append([*inputs, batch.targets[batch.owners == row].tolist()[-1]])
+    for row in range(batch.users):
+        own = batch.rows.owners == row
+        rows.append([*batch.inputs[own].tolist(), batch.targets[own].tolist()[-1]])
     return rows
 
 
@@ -111,14 +112,15 @@ def worked_batch():
     scores = torch.log(torch.tensor([[2.0, 3.0, 5.0], [7.0, 1.0, 4.0]], dtype=torch.float64))
     batch = Batch(
         items=torch.tensor([1, 2, 3]),
-        inputs=torch.tensor([[0], [2]]),
-        lengths=torch.tensor([1, 1]),
+        draws=torch.zeros(2, 3),
+        inputs=torch.tensor([0, 2]),
         targets=torch.tensor([1, 2]),
-        owners=torch.tensor([0, 1]),
         negatives=torch.tensor([2, 0]),
         counts=torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64),
-        own=torch.tensor([[True, True, False], [False, False, True]]),
+        rows=Rows.of(np.array([1, 1])),
         log_share=torch.log(torch.tensor([0.25, 0.25, 0.5], dtype=torch.float64)),
+        users=2,
+        share=1.0,
     )
     return scores, torch.eye(3, dtype=torch.float64), batch
 

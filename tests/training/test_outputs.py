@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from pipeline.content import encoders, store
 from pipeline.data import files
 from pipeline.retrieval import metrics, search, vectors
-from pipeline.training import grid, loop, outputs
+from pipeline.training import grid, outputs, schedule
 from tests.training.conftest import N_ITEMS, run_in, work
 
 FILES = {
@@ -98,7 +98,7 @@ def test_tuned_encoders_are_written_as_encoders_are_and_give_the_items_written(
     done, target, tmp_path
 ):
     folder, made = done["end2end"]
-    model = made.join(made.start(0), made.unfrozen(), tmp_path)
+    model = made.join(made.start(0), made.unfrozen(0), tmp_path)
     state = load_file(folder / "model.safetensors")
     model.load_state_dict(state, strict=False)
     for modality in ("text", "image"):
@@ -110,11 +110,11 @@ def test_tuned_encoders_are_written_as_encoders_are_and_give_the_items_written(
 
 
 def row(epoch, phase, hr=0.0, ndcg=0.0):
-    return loop.Row(epoch, phase, 0.5, hr, ndcg, 0.01)
+    return schedule.Row(epoch, phase, 0.5, hr, ndcg, 0.01)
 
 
 def fitted(rows, best, epochs, capped=False):
-    return loop.Fitted(rows[best], rows, epochs, capped, 1.0, 1, 2.0)
+    return schedule.Fitted(rows[best], rows, epochs, capped, 1.0, 1, 2.0)
 
 
 def test_the_second_phase_goes_on_counting_where_the_first_ended():

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from pipeline.content import embed, encoders, store
 from pipeline.data import files
 from pipeline.models import items
-from pipeline.training import loop, runs
+from pipeline.training import loop, objective, runs
 from pipeline.training.checkpoint import Keeper
 from tests.small_domains import settings
 from tests.training.conftest import counted_steps, run_in, work
@@ -68,7 +68,7 @@ def test_end_to_end_transfer_goes_on_with_the_tuned_encoders(
     made = transfer("end2end_transfer")
     model = made.start(0)
     before = vectors_of(made, model)
-    model = made.join(model, made.unfrozen(), tmp_path)
+    model = made.join(model, made.unfrozen(0), tmp_path)
     for modality, encoder in model.tower.encoders.items():
         tuned = encoders.load(pretrained["end2end"][0] / "encoder" / modality)
         assert encoders.weights(encoder) == encoders.weights(tuned)
@@ -123,7 +123,7 @@ def test_zero_shot_trains_nothing(run, transfer, pretrained, monkeypatch, tmp_pa
     assert (cost["trained_parameters"], cost["trials"], cost["epochs"]) == (0, 0, 0)
     described = files.read_json(out / "run.json")
     assert (described["best_epoch"], described["epochs"], described["capped"]) == (0, 0, False)
-    hr, ndcg = loop.validate(made.start(0), made.split, 16)
+    hr, ndcg = objective.validate(made.start(0), made.split, 16)
     assert described["valid"] == {"hr@10": hr, "ndcg@10": ndcg}
 
 
@@ -132,8 +132,8 @@ def test_the_encoder_joins_without_changing_a_vector(content, target, public, tm
     made = work("end2end", target, public, content)
     model = made.start(0)
     before = vectors_of(made, model)
-    joined = made.join(model, made.unfrozen(), tmp_path)
-    assert sorted(joined.tower.modalities) == sorted(made.embedded)
+    joined = made.join(model, made.unfrozen(0), tmp_path)
+    assert sorted(joined.tower.present) == sorted(made.embedded)
     np.testing.assert_allclose(vectors_of(made, joined), before, atol=2e-5)
     assert joined.users is model.users
     assert joined.tower.head is model.tower.head
@@ -254,8 +254,8 @@ def test_only_the_trainable_blocks_are_given_to_the_optimizer(
     layers, blocks, target, public, tmp_path
 ):
     made = work("end2end", target, public, "text", end2end__trainable={"layers": layers})
-    model = made.join(made.start(0), made.unfrozen(), tmp_path)
-    phase = loop.Phase(model, made.plan(POINT, joint=True), Keeper(tmp_path, 60))
+    model = made.join(made.start(0), made.unfrozen(0), tmp_path)
+    phase = loop.Phase(model, made.plan(POINT, joint=True), 0, Keeper(tmp_path, 60))
     held = {id(p) for group in phase.optimizer.param_groups for p in group["params"]}
     names = {n for n, p in model.named_parameters() if id(p) in held and "encoders" in n}
     assert {n.split("encoder.layer.")[1][0] for n in names} == blocks
@@ -287,8 +287,8 @@ def test_an_encoders_first_step_moves_no_standardised_dimension_far(target, publ
     )
     inputs = made.inputs._replace(embeddings=tmp_path / "text", encoders=folder)
     made = runs.Work(made.name, inputs, made.settings)
-    model = made.join(made.start(0), made.unfrozen(), tmp_path / "scratch")
-    phase = loop.Phase(model, made.plan(POINT, joint=True), Keeper(tmp_path, 60))
+    model = made.join(made.start(0), made.unfrozen(0), tmp_path / "scratch")
+    phase = loop.Phase(model, made.plan(POINT, joint=True), 0, Keeper(tmp_path, 60))
     head, everyone = model.tower.head.heads["text"], np.flatnonzero(made.contents["text"].present)
 
     def standardised():

@@ -176,7 +176,7 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 import open_clip, sentence_transformers, transformers.models.bert.modeling_bert
-from pipeline.training import checkpoint, loop, outputs, runs, trials
+from pipeline.training import checkpoint, loop, objective, outputs, runs, trials
 
 given = json.loads(sys.argv[1])
 out, cost, scratch = map(Path, given["to"])
@@ -205,7 +205,7 @@ def run(moment, count):
     if moment == "save":
         checkpoint.torch.save = half
     else:
-        owners = {"step": loop.Phase, "validate": loop, "write_model": outputs}
+        owners = {"step": loop.Phase, "validate": objective, "write_model": outputs}
         before(owners[moment], moment)
     paths = {name: Path(path) for name, path in given["inputs"].items()}
     settings = runs.SETTINGS["end2end"].model_validate(given["settings"])

@@ -1,0 +1,60 @@
+"""What of an encoder trains: one of two forms, and a mistake is named where it stands."""
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline import command
+from tests.small_domains import settings
+
+LORA = {"rank": 8, "alpha": 16, "dropout": 0.0, "layers": "all"}
+
+
+@pytest.mark.parametrize("form", [{"layers": 2}, {"layers": "all"}, {"lora": LORA}])
+def test_either_form_is_read_and_comes_back_from_what_it_dumps(form):
+    read = settings(end2end__trainable=form)
+    assert read.end2end.trainable.model_dump() == form
+    assert type(read).model_validate(read.model_dump()) == read
+
+
+@pytest.mark.parametrize(
+    ("form", "problems"),
+    [
+        ({}, ["trainable.layers: Field required"]),
+        ({"layers": 2, "lora": LORA}, ["trainable.layers: Extra inputs are not permitted (found"]),
+        ({"rank": 8}, ["trainable.layers: Field required", "trainable.rank: Extra inputs are"]),
+        (7, ["trainable: Input should be a valid dictionary or instance of Layers (found: 7)"]),
+        ({"lora": 8}, ["trainable.lora: Input should be a valid dictionary or instance of Lora"]),
+        (
+            {"lora": {"rank": 8, "alpha": 16, "layers": 2}},
+            ["trainable.lora.dropout: Field required"],
+        ),
+        (
+            {"lora": LORA | {"rank": 0}},
+            ["trainable.lora.rank: Input should be greater than 0 (found: 0)"],
+        ),
+        (
+            {"lora": LORA | {"rank": "8"}},
+            ["trainable.lora.rank: Input should be a valid integer (found: '8')"],
+        ),
+        ({"lora": LORA | {"alpha": 0}}, ["trainable.lora.alpha: Input should be greater than 0"]),
+        (
+            {"lora": LORA | {"dropout": 1.0}},
+            ["trainable.lora.dropout: Input should be less than 1 (found: 1.0)"],
+        ),
+        (
+            {"lora": LORA | {"layers": "most"}},
+            [
+                "trainable.lora.layers.int: Input should be a valid integer",
+                "trainable.lora.layers.literal['all']: Input should be 'all'",
+            ],
+        ),
+    ],
+)
+def test_what_is_neither_form_stops_with_place_and_value(form, problems):
+    with pytest.raises(ValidationError) as caught:
+        settings(end2end__trainable=form)
+    lines = command.message(caught.value).splitlines()
+    assert lines[0] == "params.yaml does not fit:"
+    assert len(lines[1:]) == len(problems)
+    for line, problem in zip(lines[1:], problems, strict=True):
+        assert line.startswith(f"  end2end.{problem}")
