@@ -2,6 +2,9 @@
 # make test:  the tests          make check: lint, types and tests, as CI runs them
 # make run PRESET=presets/X.yaml: another params.yaml in a work tree of its own
 # make real:  films to films and fashion, on data that lie beside the checkout
+# make break-even: how many users it takes before end to end pays, on films from beside the checkout;
+#   PRESET=params.yaml USERS="500 1000 0" for your own data (0 = all), and if params.yaml lists
+#   several, TARGET=..., CONTENT=...
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,6 +34,36 @@ real: $(READY)
 	$(BIN)/python -m stages.preset --scratch $(SCRATCH) \
 		--preset presets/films-fashion.yaml \
 		--unpack ../shared/data/unpack.sh
+
+.PHONY: break-even
+break-even: $(READY)
+	$(BIN)/python -m stages.breakeven --scratch $(SCRATCH) \
+		--cards artifacts/cards --evaluated artifacts/evaluate --costs artifacts/costs \
+		$(if $(PRESET),--preset $(PRESET),--preset presets/break-even.yaml \
+		--unpack ../shared/data/unpack.sh --data films-fashion) \
+		$(foreach n,$(or $(USERS),750 1500 3000 0),--users $(n)) \
+		$(if $(TARGET),--target $(TARGET)) $(if $(CONTENT),--content $(CONTENT)) \
+		--out artifacts/breakeven
+
+# Embedding against the bare encoder; its table is in benchmarks/README.md.
+.PHONY: bench-embed
+bench-embed: $(READY)
+	$(BIN)/python -m benchmarks.embed
+
+# Search against bare FAISS; the table of each benchmark is in benchmarks/README.md.
+.PHONY: bench-search
+bench-search: $(READY)
+	$(BIN)/python -m benchmarks.search
+
+# The user encoder beside other libraries; PEERS: a folder with their virtual environments.
+.PHONY: bench-sequence
+bench-sequence: $(READY)
+	$(BIN)/python -m benchmarks.sequence $(if $(PEERS),--peers $(PEERS))
+
+# A training step beside NineRec's; ARGS: some of it, such as "--part steps --content text".
+.PHONY: bench-end2end
+bench-end2end: $(READY)
+	$(BIN)/python -m benchmarks.end2end $(ARGS)
 
 $(READY): requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

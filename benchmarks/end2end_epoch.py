@@ -1,0 +1,92 @@
+"""An epoch end to end against an epoch of `frozen`: training, validation, checkpoint, and memory.
+
+Each epoch runs in a process of its own, so that its peak of memory is its own.
+"""
+
+import multiprocessing
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks import end2end_sides as sides
+from benchmarks import end2end_steps as steps
+from benchmarks import measure
+from pipeline.content import device
+from pipeline.training import loop, schedule
+from pipeline.training.progress import Progress
+
+WARM = 3  # steps before the epoch
+RUNS = ("frozen", "end2end")
+LOSS = "in_batch"  # the pipeline's own
+
+
+class Epoch(NamedTuple):
+    """What one epoch cost."""
+
+    seconds: float
+    memory: int  # bytes, the most at once: a GPU's allocations, else the process's memory
+
+
+def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any]:
+    """Measure an epoch of each run in turn.
+
+    Returns:
+        Seconds and bytes by run and repeat, the ratios of end2end to frozen, and the bytes kept.
+    """
+    # The prefix is filled here, and no part of an epoch.
+    cache = sides.kept(sides.ours(setup, case, LOSS).work)["bytes"]
+    found: dict[str, list[Epoch]] = {run: [] for run in RUNS}
+    for repeat in range(repeats or steps.FEW):
+        for run in RUNS[:: 1 if repeat % 2 == 0 else -1]:
+            found[run].append(_in_own_process(run, setup, case))
+            epoch = found[run][-1]
+            measure.say(f"{run}: {epoch.seconds:.1f} s, {epoch.memory / 1e6:,.0f} MB")
+    seconds = {run: [epoch.seconds for epoch in found[run]] for run in RUNS}
+    memory = {run: [float(epoch.memory) for epoch in found[run]] for run in RUNS}
+    return {
+        "seconds": seconds,
+        "memory": memory,
+        "time_ratio": steps.ratio(seconds["end2end"], seconds["frozen"]),
+        "memory_ratio": steps.ratio(memory["end2end"], memory["frozen"]),
+        "cache_bytes": cache,
+    }
+
+
+def _in_own_process(run: str, setup: sides.Setup, case: sides.Case) -> Epoch:
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+        return pool.submit(one, run, setup, case).result()
+
+
+def one(run: str, setup: sides.Setup, case: sides.Case) -> Epoch:
+    """Run one epoch as `fit` does, after some steps that warm up."""
+    build = {"frozen": sides.frozen, "end2end": sides.ours}[run]
+    made = build(setup, case, LOSS)
+    phase, machine = made.phase, made.work.machine
+    made.train(0, WARM)
+    phase.state = schedule.State()
+    phase.judge(0.0, 0.0, made.feed.steps)  # epoch 0, as after a validation before training
+    progress = Progress(run, setup.users)
+    if phase.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    began = time.perf_counter()
+    loop.run_epoch(phase, made.work.split, made.feed, progress, machine.embed_batch)
+    sides.wait(phase.device)
+    return Epoch(time.perf_counter() - began, peak_memory(phase.device))
+
+
+def peak_memory(where: torch.device) -> int:
+    """Give the most bytes held: the GPU's allocations, or this process's memory.
+
+    Not the system's count of a process: it begins with that of the process that started it.
+    """
+    status = Path("/proc/self/status")
+    if where.type == "cuda" or not status.is_file():
+        return device.peak_memory(where)
+    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))
+    assert found, "Linux says so"
+    return int(found[1]) * 1024

@@ -1,0 +1,124 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import end2end, measure
+from benchmarks import end2end_data as data
+from benchmarks import end2end_sides as sides
+from benchmarks import end2end_steps as steps
+from pipeline.data import sequences, split
+from tests import small_domains
+
+HM = data.Place("hm", Path("hm"), users=100, items=200, catalogue="window")
+
+
+FED = small_domains.feed([[1, 2, 3]] * 120, 4)  # 30 steps of 4 users
+
+
+def setup(**changes):
+    made = sides.Setup(Path("work"), "small", "cpu", 64, 2, 8, 1)
+    return made._replace(**changes)
+
+
+def row(theirs, in_batch, bce):
+    """What `steps.compare` gives, over two repeats."""
+    seconds = {"theirs": theirs, "in_batch": in_batch, "bce": bce}
+    made = {"slots": 2688.0, "items_share": 0.25, "distinct": 317.0, "tokens_share": 1.0}
+    return {
+        "seconds_a_user": seconds,
+        "ratio": {loss: steps.ratio(theirs, seconds[loss]) for loss in steps.LOSSES},
+        "encoded": {loss: made for loss in steps.LOSSES},
+        "prefix": {"seconds": 10.0, "bytes": 2e6, "seconds_a_user": 0.01},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where results go: a README with a place for the table."""
+    monkeypatch.setattr(measure, "FOLDER", tmp_path)
+    (tmp_path / "README.md").write_text("<!-- end2end -->\n<!-- /end2end -->\n")
+    return tmp_path
+
+
+def case(content="text", layers=2, tokens="30"):
+    return sides.Case(HM, content, layers, tokens)
+
+
+def results(folder):
+    return json.loads((folder / "results" / "end2end.json").read_text())
+
+
+def test_what_is_measured_apart_comes_together_and_again_takes_its_place(folder):
+    first, other = row([3.0, 3.0], [0.1, 0.1], [0.2, 0.2]), row([4.0, 4.0], [1.0, 1.0], [2.0, 2.0])
+    end2end.keep("steps", setup(), case(), first)
+    end2end.keep("linearity", setup(), case(), {"seconds_a_user": {"8": [1.0]}})
+    end2end.keep("steps", setup(), case(layers="all"), first)
+    end2end.keep("steps", setup(), case(), other)
+    found = results(folder)
+    assert [*found["steps"]] == ["cpu small hm text 30 2", "cpu small hm text 30 all"]
+    medians = [one["ratio"]["in_batch"]["median"] for one in found["steps"].values()]
+    assert medians == [4.0, 30.0]
+    assert [*found["linearity"]] == ["cpu small hm text 30 2"]
+
+
+def test_goals_stand_beside_results_reached_or_missed(folder):
+    # in_batch: (3 / 0.1, 6 / 0.2) = 30 times, 25 are meant; bce: 15 and 10 times, 12.5 of 12.
+    end2end.keep("steps", setup(), case(), row([3.0, 6.0], [0.1, 0.2], [0.2, 0.6]))
+    end2end.keep("steps", setup(), case(layers="all"), row([3.0, 6.0], [0.5, 1.0], [1.0, 2.0]))
+    lines = (folder / "README.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    found = {(c[4], c[5]): (c[8], c[9]) for c in cells if len(c) > 5 and c[5] in steps.LOSSES}
+    assert found == {
+        ("2", "in_batch"): ("30.0 (30.0-30.0)", "25: reached"),
+        ("2", "bce"): ("12.5 (10.0-15.0)", "12: reached"),
+        ("all", "in_batch"): ("6.0 (6.0-6.0)", "10: missed"),
+        ("all", "bce"): ("3.0 (3.0-3.0)", "5: missed"),
+    }
+
+
+def test_the_prefix_of_a_part_is_scaled_to_the_catalogue_and_ten_epochs():
+    kept = {"seconds": 30.0, "bytes": 1e6, "items": 50.0}
+    # 200 items of which 50 were kept: 4 times as much; 100 users in 10 epochs.
+    assert steps.spread_prefix(HM, kept) == {
+        "seconds": 120.0,
+        "bytes": 4e6,
+        "seconds_a_user": 120.0 / (100 * 10),
+    }
+    nothing = {"seconds": 0.0, "bytes": 0, "items": 0}
+    assert steps.spread_prefix(HM, nothing)["seconds_a_user"] == 0
+
+
+def test_lengths_of_texts_matter_where_they_are_cut():
+    def tokens(place, content):
+        return [one.texts for one in end2end.cases(place, [content], ["2"], ["30", "whole"])]
+
+    assert tokens(HM, "text") == ["30", "whole"]
+    assert tokens(HM, "image") == tokens(HM, "both") == ["30"]
+    assert tokens(HM._replace(name="source"), "text") == ["30"]
+
+
+def test_every_turn_is_on_the_same_steps_for_all():
+    seen = {"ours": [], "theirs": []}
+    calls = {name: seen[name].append for name in seen}
+    steps.in_turn(setup(steps=10), FED, calls, repeats=3)
+    # One turn to warm up, then three; steps 0 to 9 and 10 to 19 of 24, of which there are 30.
+    assert seen == {"ours": [0, 10, 0, 10], "theirs": [0, 10, 0, 10]}
+
+
+def test_data_that_are_not_there_are_left_out_and_it_is_said(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(data, "UNPACKED", tmp_path / "nowhere")
+    monkeypatch.setattr(data, "UNPACK", tmp_path / "no.sh")
+    assert data.make("hm", tmp_path / "hm", "small", 64, tmp_path) is None
+    assert "hm is left out: " in capsys.readouterr().err
+
+
+def test_the_source_has_the_lengths_of_bili_2m():
+    histories = data.histories(np.random.default_rng(0))
+    protocol = split.Protocol.model_validate(data.PRESET["protocol"])
+    parts = split.split(histories, data.SOURCE_ITEMS, protocol)
+    lengths = sequences.lengths
+    assert lengths(histories).mean() == pytest.approx(12.25, abs=0.1)
+    assert lengths(parts.train).mean() / 21 == pytest.approx(0.46, abs=0.01)  # slots that are real
+    assert lengths(parts.train).max() == 21
