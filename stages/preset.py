@@ -18,7 +18,6 @@ from pipeline.data import files, lists
 from pipeline.data.files import Stop
 from pipeline.params import FILE
 
-PRESETS = Path("presets")
 CODE = ("pipeline", "stages", "dvc.yaml", "requirements.txt")
 TREES = Path(".worktrees")
 DATA = Path(".data")  # raw data that git ignores; presets name it as if it were here
@@ -53,8 +52,7 @@ def work_tree(name: str) -> Path:
     tree = TREES / name
     git("worktree", "prune")
     if (tree / ".git").exists():
-        head = git("rev-parse", "HEAD")
-        git("-C", str(tree), "checkout", "--quiet", "--force", "--detach", head)
+        git("-C", str(tree), "checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"))
     else:
         git("worktree", "add", "--quiet", "--force", "--detach", str(tree), "HEAD")
     return tree
@@ -64,25 +62,27 @@ def main(
     preset: Annotated[Path, typer.Option(help="a whole params.yaml")],
     scratch: Annotated[Path, typer.Option(help="where checkpoints live in its work tree")],
     unpack: Annotated[Path | None, typer.Option(help="a script that lays its data out")] = None,
+    data: Annotated[str, typer.Option(help="where in .data, if not under the preset's name")] = "",
+    targets: Annotated[list[str] | None, typer.Argument(help="stages; all of them if none")] = None,
 ) -> None:
     """Run a preset beside the user's own params.yaml and say where its report is."""
     if not preset.is_file():
-        known = ", ".join(sorted(map(str, PRESETS.glob("*.yaml")))) or "none"
+        known = ", ".join(sorted(map(str, Path("presets").glob("*.yaml")))) or "none"
         raise Stop(f"there is no preset {preset}; there are: {known}")
     content = read(preset)
     if git("status", "--porcelain", "--", *CODE):
         typer.echo("preset: uncommitted changes of the code are not in its work tree", err=True)
-    if unpack is not None and not (DATA / preset.stem).is_dir():
-        unpack_data(unpack, DATA / preset.stem)
+    folder = DATA / (data or preset.stem)
+    if unpack is not None and not folder.is_dir():
+        unpack_data(unpack, folder)
     tree = work_tree(preset.stem)
-    with (tree / FILE).open("w") as file:
-        YAML().dump(content, file)
+    YAML().dump(content, tree / FILE)
     cache_of = [sys.executable, "-m", "dvc", "cache", "dir"]
     cache = subprocess.run(cache_of, check=True, capture_output=True, text=True).stdout.strip()
     subprocess.run([*cache_of, "--local", cache], cwd=tree, check=True)
-    repro = [sys.executable, "-m", "stages.repro", "--scratch", str(scratch)]
+    repro = [sys.executable, "-m", "stages.repro", "--scratch", str(scratch), *(targets or [])]
     done = subprocess.run(repro, cwd=tree, check=False)
-    if done.returncode == 0:
+    if done.returncode == 0 and not targets:
         typer.echo(f"preset: report in {tree / 'artifacts/report/report.md'}")
     raise typer.Exit(done.returncode)
 

@@ -1,0 +1,47 @@
+"""What `evaluate` and the runs' costs leave behind, with hits that are known user by user."""
+
+import numpy as np
+import polars as pl
+
+from pipeline.data import files
+from pipeline.retrieval import evaluation, search
+
+PARTS = evaluation.PARTS
+CANDIDATES = 300
+
+
+def write(root, group, users, hits, seeds=(0,), capped=(), seconds=None):
+    """Write `evaluate` and `costs` below a folder.
+
+    Args:
+        root: the folder.
+        group: target, content and user encoder.
+        users: how many there are.
+        hits: run -> how many users it ranks first, those of the lowest numbers; the others it
+            misses. One number for all seeds, or one a seed.
+        seeds: those of the runs.
+        capped: the runs that a cap stopped.
+        seconds: a cost file's name -> what it took.
+    """
+    rows, about = [], {}
+    for run, known in hits.items():
+        several = [known] * len(seeds) if isinstance(known, int) else known
+        for seed, first in zip(seeds, several, strict=True):
+            rows += [evaluation.table(run, seed, part, ranks(first, users)) for part in PARTS]
+        about[run] = {"capped": run in capped}
+    for run in evaluation.SANITY:
+        rows += [evaluation.table(run, None, part, ranks(0, users)) for part in PARTS]
+        about[run] = {}
+    folder = root / "evaluate" / "-".join(group)
+    counts = {"users": users, "candidates": CANDIDATES}
+    counts |= {f"unreachable_{part}": 0 for part in PARTS}
+    files.write_json(folder / "metrics.json", {"cutoffs": [10], "counts": counts, **about})
+    pl.concat(rows).write_parquet(folder / "ranks.parquet")
+    for name, spent in (seconds or {}).items():
+        files.write_json(root / "costs" / f"{name}.json", {"seconds": spent, "trials": 2})
+
+
+def ranks(first, users):
+    """Rank the held-out items of the first users first, and those of the others eleventh."""
+    better = np.where(np.arange(users) < first, 0, 10)
+    return search.Ranks(better.astype(np.int32), np.ones(users, np.int32))
