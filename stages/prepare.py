@@ -43,8 +43,9 @@ def main(
         files.write_text(card_part / "card.md", card.markdown(described))
     for warning in raw.warnings:
         typer.echo(f"prepare: {domain}: warning: {warning}", err=True)
+    of = "" if counts.drawn_from is None else f" of {counts.drawn_from:,}"
     typer.echo(
-        f"prepare: {domain}, {described['users']:,} users, {described['items']:,} items, "
+        f"prepare: {domain}, {described['users']:,}{of} users, {described['items']:,} items, "
         f"{described['interactions']:,} of {counts.read:,} interactions, "
         f"columns {raw.columns} -> {out}"
     )

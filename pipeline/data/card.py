@@ -29,6 +29,7 @@ def card(
     seen = np.zeros(len(items) + 1, bool)
     seen[parts.train.items] = True
     long = sequences.lengths(histories)
+    drawn = {"users": users, "of": counts.drawn_from}
     return {
         "domain": domain,
         "source": raw.source.name,
@@ -62,6 +63,7 @@ def card(
             "short_interactions": counts.short_interactions,
             "duplicates": counts.dropped,
         },
+        **({} if counts.drawn_from is None else {"sampled": drawn}),
         "warnings": raw.warnings,
     }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from pipeline.data import lines, raw
+from pipeline.data import ids, lines, raw
 from pipeline.data.files import Stop
 
 TIMED = 3  # columns of a pair file with timestamps
@@ -69,7 +69,7 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
         row_index_offset=1,
     ).filter(~pl.all_horizontal(pl.col(names).is_null()))  # blank lines
     time = pl.col("timestamp").cast(pl.Int64, strict=False) if width == TIMED else pl.lit(0)
-    frame = scan.with_columns(timestamp=time.cast(pl.Int64))
+    scan = scan.with_columns(timestamp=time.cast(pl.Int64), position=pl.lit(0, pl.UInt32))
 
     def rule(row: list[str]) -> str | None:
         if len(row) != width:
@@ -80,28 +80,24 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
             return f"the timestamp {row[2]!r} is not an integer of 64 bits; the rule is {PAIR}"
         return None
 
-    is_bad = pl.any_horizontal(pl.all().is_null(), *(pl.col(name) == "" for name in names[:2]))
-    checks = frame.select(pl.len(), bad=pl.col("line").filter(is_bad).min())
     try:
-        counted, first, second = pl.collect_all(
-            [checks, *(frame.group_by(id=name).agg() for name in names[:2])],
-            engine="streaming",
-        )
+        frame = scan.collect(engine="streaming")
     except PolarsError as error:
         lines.blame(path, rule)
         raise Stop(f"{path}: can't be read as CSV ({error})") from error
-    count, bad = counted.row(0)
-    if bad is not None or not count:
+    is_bad = pl.any_horizontal(pl.all().is_null(), *(pl.col(name) == "" for name in names[:2]))
+    bad = frame.select(pl.col("line").filter(is_bad).min()).item()
+    if bad is not None or frame.is_empty():
         lines.blame(path, rule)
         raise Stop(f"{path}, row {bad or 1}: a value is missing; the rule is {PAIR}")
 
+    frame = frame.with_columns(ids.encode(frame[name]) for name in names[:2])
+    first, second = (ids.names(frame[name]) for name in names[:2])
     order, warning = _order(first, second, items, path)
     return raw.Raw(
-        interactions=frame.rename(dict(zip(names[:2], order, strict=True))).select(
-            "user", "item", "timestamp", "line", position=pl.lit(0, pl.UInt32)
-        ),
+        interactions=frame.rename(dict(zip(names[:2], order, strict=True))).lazy(),
         items=items,
-        size=count,
+        size=len(frame),
         timed=width == TIMED,
         source=path,
         columns=",".join([*order, "timestamp"][:width]),
@@ -110,7 +106,7 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
 
 
 def _order(
-    first: pl.DataFrame, second: pl.DataFrame, items: pl.DataFrame, path: Path
+    first: pl.Series, second: pl.Series, items: pl.DataFrame, path: Path
 ) -> tuple[list[str], list[str]]:
     """Decide which column holds items: the one whose ids are all in the item table.
 
@@ -119,10 +115,10 @@ def _order(
     """
     alike: list[float] = []
     known: list[bool] = []
-    for ids in (first, second):
-        both = int(ids["id"].is_in(items["id"].implode()).to_numpy().sum())
-        alike.append(both / (len(ids) + len(items) - both))
-        known.append(both == len(ids))
+    for found in (first, second):
+        both = int(found.is_in(items["id"].implode()).sum())
+        alike.append(both / (len(found) + len(items) - both))
+        known.append(both == len(found))
     is_liker = alike[0] >= alike[1]
     is_first = is_liker if known[0] == known[1] else known[0]
     order = ["item", "user"] if is_first else ["user", "item"]

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pipeline.data import missing, sequences, split, table, tables
+from pipeline.data import events, missing, sequences, split, table, tables
 from pipeline.data.files import Stop
 from pipeline.data.raw import Raw
 from pipeline.params import Section
@@ -19,6 +19,8 @@ class Prepare(Section):
 
     max_unknown: float = Field(ge=0, le=1)  # the largest share of interactions with unknown items
     max_missing: float = Field(ge=0, le=1)  # the largest share of items without text
+    max_users: int = Field(ge=0)  # a sample of so many of the users that stay; 0: all
+    seed: int = Field(ge=0)  # of the sample
     duplicates: Literal["keep", "drop"]  # same user, item and timestamp (if there are any) again
     table: table.Table  # read by format `table` alone
 
@@ -33,6 +35,7 @@ class Counts(NamedTuple):
     short_users: int  # users with fewer than protocol.min_items; dropped
     short_interactions: int  # theirs
     times: tuple[int, int] | None  # first and last timestamp of the interactions kept
+    drawn_from: int | None = None  # users with enough, of whom max_users are drawn; None: all stay
 
 
 def prepare(
@@ -59,53 +62,75 @@ def prepare(
         f"{domain}: no text", lacking, len(items), settings.max_missing,
         "Check the language or text columns, or raise prepare.max_missing in params.yaml.",
     )  # fmt: skip
-    numbers = items.select(item="id", number=pl.int_range(1, pl.len() + 1, dtype=pl.Int32))
-    known = raw.interactions.join(numbers.lazy(), on="item", how="left")
-    unknown = _unknown(known, raw, settings.max_unknown)
+    interactions = events.read(raw.interactions)
+    numbers = events.numbers(interactions, items["id"])
+    unknown = _unknown(interactions, numbers, raw, settings.max_unknown)
 
-    events, users = _events(known)
-    again, events = _duplicates(events, settings.duplicates)
-    per_user = np.bincount(events["user"], minlength=len(users))
-    stays = per_user >= protocol.min_items
-    if not stays.any():
-        raise Stop(
-            f"{domain}: no user is left: the longest of {len(users):,} histories has "
-            f"{per_user.max(initial=0)} items, fewer than protocol.min_items = "
-            f"{protocol.min_items}; bring more interactions or lower it in params.yaml"
-        )
-    events = events.filter(stays[events["user"].to_numpy()])
-    offsets = np.concatenate([[0], np.cumsum(per_user[stays])])
-    histories = sequences.Lists(events["number"].to_numpy(), offsets)
+    ordered = events.put_in_order(interactions, numbers)
+    again = events.repeats(ordered)
+    histories = ordered.histories
+    if settings.duplicates == "drop":
+        histories = events.without(histories, again)
+    per_user = sequences.lengths(histories)
+    staying = _staying(domain, per_user, protocol.min_items)
+    kept = _sample(staying, settings.max_users, settings.seed)
+    histories = sequences.take(histories, kept)
     _check_candidates(domain, histories, len(items), protocol)
 
-    ends = offsets[1:]
-    kept = users.filter(stays).select("id", valid=histories.items[ends - 2])
+    ends = histories.offsets[1:]
+    users = {
+        "id": ordered.users.gather(kept),
+        "valid": histories.items[ends - 2],
+        "test": histories.items[ends - 1],
+    }
     prepared = tables.Prepared(
         items=items.match_to_schema(tables.ITEMS),
-        users=kept.with_columns(test=histories.items[ends - 1]),
+        users=pl.DataFrame(users, tables.USERS),
         sequences=histories,
     )
     return prepared, Counts(
         read=raw.size,
         unknown=unknown,
-        duplicates=again,
-        dropped=again if settings.duplicates == "drop" else 0,
-        short_users=int((~stays).sum()),
-        short_interactions=int(per_user[~stays].sum()),
-        times=events.select(a=pl.col("timestamp").min(), b=pl.col("timestamp").max()).row(0)
+        duplicates=len(again),
+        dropped=len(again) if settings.duplicates == "drop" else 0,
+        short_users=len(per_user) - len(staying),
+        short_interactions=int(per_user.sum() - per_user[staying].sum()),
+        times=(int(ordered.first[kept].min()), int(ordered.last[kept].max()))
         if raw.timed
         else None,
+        drawn_from=len(staying) if settings.max_users else None,
     )
 
 
-def _unknown(known: pl.LazyFrame, raw: Raw, allowed: float) -> int:
+def _staying(domain: str, per_user: np.ndarray, least: int) -> np.ndarray:
+    """List the users with enough items; stop if there is none."""
+    staying = np.flatnonzero(per_user >= least)
+    if not len(staying):
+        raise Stop(
+            f"{domain}: no user is left: the longest of {len(per_user):,} histories has "
+            f"{per_user.max(initial=0)} items, fewer than protocol.min_items = "
+            f"{least}; bring more interactions or lower it in params.yaml"
+        )
+    return staying
+
+
+def _sample(users: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Draw so many users, all of them if most is 0 or above their number; they stay ascending.
+
+    With one seed, a sample is contained in every larger one.
+    """
+    if most == 0:
+        return users
+    return np.sort(np.random.default_rng(seed).permutation(users)[:most])
+
+
+def _unknown(interactions: pl.DataFrame, numbers: np.ndarray, raw: Raw, allowed: float) -> int:
     """Count interactions with unknown items; stop if they are too many."""
     lost = (
-        known.filter(pl.col("number").is_null())
-        .group_by("item")
+        interactions.filter(numbers == 0)
+        .group_by(pl.col("item").cast(pl.String))
         .agg(n=pl.len(), line=pl.col("line").min())
         .sort("line", "item")
-        .collect(engine="streaming")
     )
     count = int(lost["n"].sum())
     if count > allowed * raw.size:
@@ -119,33 +144,10 @@ def _unknown(known: pl.LazyFrame, raw: Raw, allowed: float) -> int:
     return count
 
 
-def _events(known: pl.LazyFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Number the users by sorted id: (interactions in integers, users)."""
-    known = known.filter(pl.col("number").is_not_null())
-    users = known.group_by(id="user").agg().sort("id").collect(engine="streaming")
-    numbers = users.select(pl.col("id").alias("user"), u=pl.int_range(pl.len(), dtype=pl.Int32))
-    events = known.join(numbers.lazy(), on="user", how="inner").select(
-        "number", "timestamp", "line", "position", user="u"
-    )
-    return events.collect(engine="streaming"), users
-
-
-def _duplicates(events: pl.DataFrame, what: str) -> tuple[int, pl.DataFrame]:
-    """Count repeats of user, item and timestamp; give the events (if so set, without) in order."""
-    same = ["user", "timestamp", "number"]
-    order = ["line", "position"]
-    events = events.sort(*same, *order)
-    again = pl.all_horizontal(pl.col(c) == pl.col(c).shift() for c in same).fill_null(value=False)
-    count = int(events.select(again.sum()).item())
-    if what == "drop":
-        events = events.filter(~again)
-    return count, events.sort("user", "timestamp", *order)
-
-
 def _check_candidates(
     domain: str, histories: sequences.Lists, n_items: int, protocol: split.Protocol
 ) -> None:
-    candidates = int(split.split(histories, n_items, protocol).candidates.sum())
+    candidates = int(split.candidates(histories, n_items, protocol).sum())
     if candidates < protocol.cutoff:
         raise Stop(
             f"{domain}: {candidates} candidate items, fewer than the {protocol.cutoff} that "

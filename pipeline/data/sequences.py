@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 PAD = 0  # no item; items are 1..N
+ROWS = 1 << 14  # that are copied at once
 
 
 class Lists(NamedTuple):
@@ -68,5 +69,12 @@ def _pieces(lists: Lists, starts: np.ndarray, counts: np.ndarray) -> Lists:
     """Copy items[starts[r] : starts[r] + counts[r]] for each new row r."""
     offsets = np.zeros(len(counts) + 1, np.int64)
     np.cumsum(counts, out=offsets[1:])
-    shift = np.repeat(starts - offsets[:-1], counts)  # from a place in the new array to the old one
-    return Lists(lists.items[np.arange(offsets[-1]) + shift], offsets)
+    items = np.empty(offsets[-1], lists.items.dtype)
+    shifts = starts - offsets[:-1]  # from a place in the new array to the old one
+    for first in range(0, len(counts), ROWS):  # a place takes twice an item's memory
+        some = slice(first, first + ROWS)
+        new = slice(offsets[first], offsets[some.stop] if some.stop < len(offsets) else None)
+        places = np.repeat(shifts[some], counts[some])
+        places += np.arange(new.start, new.start + len(places))
+        items[new] = lists.items[places]
+    return Lists(items, offsets)

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 from polars.exceptions import PolarsError
 
-from pipeline.data import lines, raw
+from pipeline.data import ids, lines, raw
 from pipeline.data.files import Stop
 from pipeline.params import Section
 
@@ -42,30 +42,31 @@ def read(folder: Path, columns: Table) -> raw.Raw:
     time = pl.lit(0)
     if columns.timestamp:
         time = _integer(columns.timestamp, scan.collect_schema()[columns.timestamp])
-    interactions = scan.select(
-        user=pl.col(columns.user).cast(pl.String),
-        item=pl.col(columns.item).cast(pl.String),
-        timestamp=time.cast(pl.Int64),
-        line=ROW,
-        position=pl.lit(0, pl.UInt32),
-    )
     rules: Rules = {columns.user: _no_id, columns.item: _no_id}
     if columns.timestamp:
         rules[columns.timestamp] = _no_integer
-    bad = [
-        pl.col(c).is_null() | (pl.col(c).cast(pl.String) == "")
-        for c in interactions.collect_schema()
-    ]
-    line = pl.col("line").filter(pl.any_horizontal(bad)).min()
-    count, first = _collect(interactions.select(pl.len(), line), source, rules).row(0)
+    interactions = _collect(
+        scan.select(
+            user=pl.col(columns.user).cast(pl.String),
+            item=pl.col(columns.item).cast(pl.String),
+            timestamp=time.cast(pl.Int64),
+            line=ROW,
+            position=pl.lit(0, pl.UInt32),
+        ),
+        source,
+        rules,
+    )
+    bad = pl.any_horizontal(pl.all().is_null(), *(pl.col(name) == "" for name in ("user", "item")))
+    first = interactions.select(pl.col("line").filter(bad).min()).item()
     if first is not None:
         _blame(source, rules, scan, first)
-    if not count:
+    if interactions.is_empty():
         raise Stop(f"{source}: not one interaction in it")
+    encoded = (ids.encode(interactions[name]) for name in ("user", "item"))
     return raw.Raw(
-        interactions=interactions,
+        interactions=interactions.with_columns(encoded).lazy(),
         items=items,
-        size=count,
+        size=len(interactions),
         timed=bool(columns.timestamp),
         source=source,
         columns=",".join(names),

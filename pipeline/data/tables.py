@@ -24,10 +24,11 @@ class Prepared(NamedTuple):
 
 
 def save(folder: Path, prepared: Prepared) -> None:
-    """Write a prepared domain into a folder."""
+    """Write a prepared domain into a folder: equal domains are equal bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    prepared.items.match_to_schema(ITEMS).write_parquet(folder / "items.parquet")
-    prepared.users.match_to_schema(USERS).write_parquet(folder / "users.parquet")
+    for name, table, schema in (("items", prepared.items, ITEMS), ("users", prepared.users, USERS)):
+        whole = table.match_to_schema(schema).rechunk()  # pages would end where its chunks do
+        whole.write_parquet(folder / f"{name}.parquet")
     np.save(folder / "sequences.npy", prepared.sequences.items.astype(np.int32, copy=False))
     np.save(folder / "offsets.npy", prepared.sequences.offsets.astype(np.int64, copy=False))
 

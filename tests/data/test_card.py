@@ -11,8 +11,7 @@ from tests.data.raw_files import PROTOCOL
 NAMES = [f"v{i}" for i in range(1, 11)]
 
 
-@pytest.fixture
-def described():
+def describe(drawn_from=None):
     items = pl.DataFrame(
         {"id": NAMES, "text": [None, *"bcdefghij"], "cover": [None] * 10},
         schema=tables.ITEMS,
@@ -24,8 +23,13 @@ def described():
     read = raw.Raw(
         pl.LazyFrame(), items, 15, True, Path("d/<i>_pair.csv"), "item,user,timestamp", ["a|b *c*"]
     )
-    counts = prepare.Counts(15, 1, 2, 0, 1, 3, (5, 1234567))
+    counts = prepare.Counts(15, 1, 2, 0, 1, 3, (5, 1234567), drawn_from)
     return card.card("films", read, domain, counts, PROTOCOL)
+
+
+@pytest.fixture
+def described():
+    return describe()
 
 
 def test_hand_worked_numbers(described):
@@ -52,6 +56,12 @@ def test_hand_worked_numbers(described):
         },
         "warnings": ["a|b *c*"],
     }  # fmt: skip
+
+
+def test_a_sample_is_said_to_be_one(described):
+    of_nine = describe(drawn_from=9)
+    assert of_nine == {**described, "sampled": {"users": 2, "of": 9}}
+    assert "| sampled users | 2 |\n| sampled of | 9 |" in card.markdown(of_nine)
 
 
 def test_markdown_shows_every_number_and_no_markup(described):

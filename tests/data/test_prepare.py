@@ -1,5 +1,8 @@
 """From raw rows to histories: numbering, order, and what is dropped or refused."""
 
+import itertools
+import random
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -147,6 +150,58 @@ def test_names_of_covers_from_a_column_are_kept_as_they_are(tmp_path):
     read = table.read(tmp_path, table.Table(**columns))
     domain, _ = prepare.prepare("films", read, settings(), PROTOCOL)
     assert domain.items["cover"].to_list() == ["../1.png", "../2.png"] + [""] * 10
+
+
+def crowd():
+    """Pairs of 30 users who stay, and of u0, who is too short; in no order, all times differ."""
+    rng = random.Random(0)
+    users = ["u0"] * 4 + [f"u{user}" for user in range(1, 31) for _ in range(rng.randint(5, 8))]
+    times = rng.sample(range(1000), len(users))
+    lines = [
+        f"v{rng.randint(1, 12)},{user},{time}\n" for user, time in zip(users, times, strict=True)
+    ]
+    return rng.sample(lines, len(lines))
+
+
+def drawn(folder, most, seed=0, pairs=None):
+    folder.mkdir()
+    return prepared(folder, pairs="".join(pairs or crowd()), max_users=most, seed=seed)
+
+
+def test_a_sample_is_as_if_the_file_held_these_users_alone(tmp_path):
+    domain, counts = drawn(tmp_path / "sample", 7)
+    assert (len(domain.users), counts.drawn_from, counts.short_users) == (7, 30, 1)
+
+    kept = set(domain.users["id"])
+    pairs = [line for line in crowd() if line.split(",")[1] in kept]
+    by_hand, counted = drawn(tmp_path / "hand", 0, pairs=pairs)
+    assert histories(domain) == histories(by_hand)
+    assert domain.users.equals(by_hand.users)
+    assert domain.items.equals(by_hand.items)  # whole, whoever is drawn
+    assert (counts.times, counted.drawn_from) == (counted.times, None)
+
+
+def test_a_sample_is_contained_in_every_larger_one(tmp_path):
+    samples = [drawn(tmp_path / str(most), most)[0] for most in (3, 4, 12, 29, 30, 0)]
+    for small, large in itertools.pairwise(samples):
+        assert histories(small).items() <= histories(large).items()
+        assert small.users["id"].is_sorted()
+    assert [len(sample.users) for sample in samples] == [3, 4, 12, 29, 30, 30]
+
+
+def test_a_sample_depends_on_the_seed_and_not_on_the_order_of_the_file(tmp_path):
+    sample, _ = drawn(tmp_path / "sample", 10)
+    again, _ = drawn(tmp_path / "again", 10, pairs=sorted(crowd()))
+    other, _ = drawn(tmp_path / "other", 10, seed=1)
+    assert histories(sample) == histories(again)
+    assert set(sample.users["id"]) != set(other.users["id"])
+
+
+def test_where_there_are_fewer_users_all_are_taken(tmp_path):
+    domain, counts = drawn(tmp_path / "sample", 31)
+    everyone, _ = drawn(tmp_path / "all", 0)
+    assert histories(domain) == histories(everyone)
+    assert counts.drawn_from == 30
 
 
 @given(

@@ -40,6 +40,14 @@ def test_last_and_drop_last_agree_with_slices(rows, n):
     assert rows_of(sequences.drop_last(lists, n)) == [row[: max(len(row) - n, 0)] for row in rows]
 
 
+@given(ROWS, st.integers(0, 7), st.integers(1, 4))
+def test_rows_that_are_copied_bit_by_bit_are_the_same(rows, n, at_once):
+    lists = sequences.from_rows(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequences, "ROWS", at_once)
+        assert rows_of(sequences.last(lists, n)) == [row[max(len(row) - n, 0) :] for row in rows]
+
+
 @given(ROWS.filter(len), st.data())
 def test_take_agrees_with_indexing(rows, data):
     picked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8))

@@ -94,6 +94,8 @@ def test_the_parts_make_the_window(rows, window, mask, catalogue):
         known = {"window": kept, "all": row, "none": row[:0]}[mask]
         assert rows_of(parts.valid.masked)[u] == known[:-2]
         assert rows_of(parts.test.masked)[u] == known[:-1]
+    alone = split.candidates(sequences.from_rows(rows), 12, protocol)
+    assert parts.candidates.tolist() == alone.tolist()
     held_out = np.concatenate([parts.valid.items, parts.test.items])
     assert parts.candidates[held_out].all()  # whoever is held out can be found
     assert not parts.candidates[0]

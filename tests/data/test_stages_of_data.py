@@ -68,6 +68,18 @@ def test_prepare_and_covers_write_what_later_stages_read(work, capsys):
     assert "covers: films, 1 of 12 items, 8 px, 1 files broken" in said
 
 
+def test_a_sample_of_users_is_said_and_shown(work, capsys):
+    params = YAML(typ="safe").load(work / "params.yaml")
+    params["prepare"]["max_users"] = 1
+    params["protocol"]["catalogue"] = "all"
+    YAML().dump(params, work / "params.yaml")
+    run_prepare(work, ninerec_folder(work))
+    assert "prepare: films, 1 of 2 users, 12 items, 6 of 12" in capsys.readouterr().out
+    card = json.loads((work / "cards/films/card.json").read_text())
+    assert card["sampled"] == {"users": 1, "of": 2}
+    assert len(tables.load(work / "out/films").users) == 1
+
+
 def test_the_same_input_gives_the_same_bytes(work):
     folder = ninerec_folder(work)
     for out in ("a", "b"):

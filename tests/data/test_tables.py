@@ -7,8 +7,8 @@ from polars.testing import assert_frame_equal
 from pipeline.data import sequences, tables
 
 
-def test_round_trip(tmp_path):
-    prepared = tables.Prepared(
+def domain():
+    return tables.Prepared(
         items=pl.DataFrame(
             {"id": ["v1", "../x"], "text": ["boots", None], "cover": [None, "v1.jpg"]},
             schema=tables.ITEMS,
@@ -16,6 +16,10 @@ def test_round_trip(tmp_path):
         users=pl.DataFrame({"id": ["u1"], "valid": [1], "test": [2]}, schema=tables.USERS),
         sequences=sequences.from_rows([[1, 2, 1, 2]]),
     )
+
+
+def test_round_trip(tmp_path):
+    prepared = domain()
     tables.save(tmp_path / "domain", prepared)
     loaded = tables.load(tmp_path / "domain")
 
@@ -24,3 +28,14 @@ def test_round_trip(tmp_path):
     np.testing.assert_array_equal(loaded.sequences.items, prepared.sequences.items)
     np.testing.assert_array_equal(loaded.sequences.offsets, prepared.sequences.offsets)
     assert isinstance(loaded.sequences.items, np.memmap)
+
+
+def test_how_a_table_was_put_together_leaves_its_bytes_alone(tmp_path):
+    ids = pl.DataFrame({"id": [f"u{user}" for user in range(100_000)]})
+    users = ids.with_columns(valid=pl.lit(1, pl.Int32), test=pl.lit(2, pl.Int32))
+    pieces = pl.concat([users[:30_000], users[30_000:]], rechunk=False)
+    written = []
+    for folder, table in (("whole", users), ("pieces", pieces)):
+        tables.save(tmp_path / folder, domain()._replace(users=table))
+        written.append((tmp_path / folder / "users.parquet").read_bytes())
+    assert written[0] == written[1]

@@ -1,0 +1,63 @@
+"""Interactions in order, by hand."""
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.data import events, sequences
+
+ITEMS = pl.Series("id", ["a", "b", "c"])
+
+
+def ordered(rows):
+    """Put (user, item, time) rows in order, with the interactions as they were read."""
+    frame = pl.DataFrame(rows, ["user", "item", "timestamp"], orient="row").with_row_index("line")
+    read = events.read(frame.lazy().with_columns(position=pl.lit(0, pl.UInt32)))
+    return events.put_in_order(read, events.numbers(read, ITEMS))
+
+
+def histories(found):
+    ends = zip(found.histories.offsets[:-1], found.histories.offsets[1:], strict=True)
+    rows = [found.histories.items[a:b].tolist() for a, b in ends]
+    return dict(zip(found.users, rows, strict=True))
+
+
+def test_users_are_sorted_and_unknown_items_left_out_by_hand():
+    found = ordered([
+        ("u2", "c", 3), ("u10", "a", 9), ("u2", "x", 1), ("u10", "b", 9), ("u2", "a", 1),
+        ("u9", "x", 0),
+    ])  # fmt: skip
+    assert histories(found) == {"u10": [1, 2], "u2": [1, 3]}  # as text, u10 is before u2
+    assert found.is_tied.tolist() == [False, True, False, False]
+    assert (found.first.tolist(), found.last.tolist()) == ([9, 1], [9, 3])
+
+
+@pytest.mark.parametrize("far", [1, 2**62])
+def test_times_order_however_far_apart_they_are(far):
+    times = [-2 * far, far, 0, 2 * far - 1]
+    rows = [(user, item, time) for time, item in zip(times, "abca", strict=True) for user in "vu"]
+    found = ordered(rows)
+    assert histories(found) == {"u": [1, 3, 2, 1], "v": [1, 3, 2, 1]}
+    assert (found.first.tolist(), found.last.tolist()) == ([-2 * far] * 2, [2 * far - 1] * 2)
+
+
+def test_repeats_by_hand():
+    rows = [("u", item, time) for item, time in [("a", 1), ("b", 1), ("a", 1), ("a", 2), ("a", 1)]]
+    found = ordered([*rows, ("v", "a", 1), ("v", "a", 1)])
+    assert histories(found) == {"u": [1, 2, 1, 1, 1], "v": [1, 1]}
+    again = events.repeats(found)
+    assert again.tolist() == [2, 3, 6]  # u's a at 1, twice again; v's once
+    left = events.without(found.histories, again)
+    assert histories(found._replace(histories=left)) == {"u": [1, 2, 1], "v": [1]}
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=5), max_size=5))
+def test_without_agrees_with_lists(rows):
+    lists = sequences.from_rows([[item for item, _ in row] for row in rows])
+    gone = np.flatnonzero([is_gone for row in rows for _, is_gone in row])
+    left = events.without(lists, gone.astype(np.int64))
+    expected = sequences.from_rows([[item for item, is_gone in row if not is_gone] for row in rows])
+    assert left.items.tolist() == expected.items.tolist()
+    assert left.offsets.tolist() == expected.offsets.tolist()
