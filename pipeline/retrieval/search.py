@@ -15,8 +15,9 @@ from pipeline.data.split import HeldOut
 TOLERANCE = 4e-6
 
 GPU_DEPTH = 2048  # as many neighbours as FAISS finds on a GPU
-CHUNK_USERS = 1024
+CHUNK_USERS = 4096  # many: below 128,000 numbers of queries FAISS multiplies no matrices
 CHUNK_SCORES = 1 << 22  # scores held at once: users x depth, or users x items where exhaustive
+BLOCK_NUMBERS = 1 << 17  # numbers made float64 at once, so few that they stay in a core's cache
 
 
 class Ranks(NamedTuple):
@@ -35,9 +36,9 @@ def rank(
 ) -> Ranks:
     """Rank each user's held-out item among the candidates that are not masked for the user.
 
-    FAISS finds the best `depth` plus as many as a chunk of users masks at most. Where that cannot
-    settle the rank, since ties reach past what was found, the mask is longer than a search may be
-    or scores differ by about the tolerance, all candidates are scored in float64. So the ranks
+    FAISS finds the best `depth` plus as many as a chunk of users masks at most. Scores that differ
+    by about the tolerance are computed again in float64. Where ties reach past what was found, or
+    the mask is longer than a search may be, all candidates are scored in float64. So the ranks
     depend neither on the chunks nor on the order of the users.
 
     Args:
@@ -51,11 +52,10 @@ def rank(
         ValueError: a vector holds NaN or infinity, or shapes do not fit.
     """
     _check(queries, items, held_out, candidates)
+    queries = np.ascontiguousarray(queries, np.float32)
     rows = np.flatnonzero(candidates)  # position in the index -> item
-    vectors = np.ascontiguousarray(items[rows], np.float32)
-    norms = np.linalg.norm(vectors, axis=1)
-    tolerances = TOLERANCE * np.linalg.norm(queries, axis=1).astype(np.float64)
-    tolerances *= norms.max(initial=0)
+    vectors = np.ascontiguousarray(_rows(items, rows), np.float32)
+    tolerances = TOLERANCE * _norms("query", queries) * _norms("item", vectors).max()
     index = _index(vectors)
 
     masks = sequences.lengths(held_out.masked)
@@ -65,12 +65,20 @@ def rank(
         deep = min(depth + int(masks[users[-1]]), len(rows))
         if deep > GPU_DEPTH and faiss.get_num_gpus() > 0:
             continue
-        chunk = np.ascontiguousarray(queries[users], np.float32)
+        chunk = queries[users]
         scores, found = index.search(chunk, deep)
+        own = np.vecdot(chunk, items[held_out.items[users]]).astype(np.float64)
+        # All found are better, and `depth` of them at least are not masked.
+        is_past = scores[:, -1] > own + 2 * tolerances[users]
+        better[users], settled[users] = depth, is_past
+        near = np.flatnonzero(~is_past)
+        users = users[near]
         better[users], tied[users], settled[users] = _settle(
-            scores.astype(np.float64),
-            rows[found],
-            _own_scores(chunk, items, held_out.items[users]),
+            chunk[near],
+            items,
+            scores[near].astype(np.float64),
+            rows[found[near]],
+            own[near],
             tolerances[users],
             sequences.take(held_out.masked, users),
             held_out.items[users],
@@ -136,6 +144,8 @@ def set_threads(threads: int) -> None:
 
 
 def _settle(
+    queries: np.ndarray,  # [B, D] float32
+    items: np.ndarray,  # [N + 1, D] float32
     scores: np.ndarray,  # [B, d] float64, best first
     found: np.ndarray,  # [B, d] int, the items with these scores
     own: np.ndarray,  # [B] float64, the held-out items' scores where the search did not find them
@@ -148,25 +158,50 @@ def _settle(
     """Count better and tied items among those found, and tell where the counts are certain."""
     is_own = found == held_out[:, None]
     own = np.where(is_own.any(axis=1), (scores * is_own).sum(axis=1), own)
-    ahead = np.where(_is_masked(found, masked), -np.inf, scores - own[:, None])
+    is_masked = _is_masked(found, masked, len(items))
+    ahead = np.where(is_masked, -np.inf, scores - own[:, None])
     tolerance = tolerance[:, None]
-    better = (ahead > tolerance).sum(axis=1)
-    tied = (np.abs(ahead) <= tolerance).sum(axis=1)
 
     # The float32 error is below half the tolerance: only what lies between half and twice the
     # tolerance could fall on either side of it.
     distance = np.abs(ahead)
-    is_clear = ~((distance > tolerance / 2) & (distance < 2 * tolerance)).any(axis=1)
+    is_unclear = ((distance > tolerance / 2) & (distance < 2 * tolerance)).any(axis=1)
     is_deep_enough = complete | (own - 2 * tolerance[:, 0] > scores[:, -1])
     is_past = (ahead > 2 * tolerance).sum(axis=1) >= depth
-    return better, tied, (is_clear & is_deep_enough) | is_past
+    unclear = np.flatnonzero(is_unclear & is_deep_enough & ~is_past)
+    step = max(1, CHUNK_SCORES // max(1, found.shape[1] * items.shape[1]))
+    for start in range(0, len(unclear), step):
+        users = unclear[start : start + step]
+        exact = _differences(queries[users], items, found[users], held_out[users])
+        ahead[users] = np.where(is_masked[users], -np.inf, exact)
+
+    better = (ahead > tolerance).sum(axis=1)
+    tied = (np.abs(ahead) <= tolerance).sum(axis=1)
+    return better, tied, is_deep_enough | is_past
 
 
-def _is_masked(found: np.ndarray, masked: Lists) -> np.ndarray:
+def _differences(
+    queries: np.ndarray, items: np.ndarray, found: np.ndarray, held_out: np.ndarray
+) -> np.ndarray:
+    """Score the items found less the held-out one, exactly: [B, d] float64."""
+    wide = queries.astype(np.float64)[:, None, :]
+    scores = np.vecdot(wide, items[found].astype(np.float64))
+    return np.asarray(scores - np.vecdot(wide, items[held_out[:, None]].astype(np.float64)))
+
+
+def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
     """Tell which of the items found for each user the user's mask holds: [B, d] bool."""
-    width = max(int(found.max(initial=0)), int(masked.items.max(initial=0))) + 1
-    keys = found + np.arange(len(found))[:, None] * width
-    return np.isin(keys, masked.items + sequences.owners(masked) * width)
+    is_masked = np.empty(found.shape, bool)
+    step = max(1, CHUNK_SCORES // width)
+    marks = np.zeros((min(step, len(found)), width), bool)
+    for start in range(0, len(found), step):
+        users = np.arange(start, min(start + step, len(found)))
+        own = sequences.take(masked, users)
+        places = (sequences.owners(own), own.items)
+        marks[places] = True
+        is_masked[users] = np.take_along_axis(marks[: len(users)], found[users], axis=1)
+        marks[places] = False
+    return is_masked
 
 
 def _not_past(depth: int, is_reachable: np.ndarray, better: np.ndarray, tied: np.ndarray) -> Ranks:
@@ -179,39 +214,70 @@ def _not_past(depth: int, is_reachable: np.ndarray, better: np.ndarray, tied: np
 
 
 def _chunks(masks: np.ndarray, depth: int, n: int) -> list[np.ndarray]:
-    """Divide the users, shortest mask first, so that few search deeper than they must."""
+    """Divide the users evenly, shortest mask first, so that few search deeper than they must."""
     order = np.argsort(masks, kind="stable")
     chunks, start = [], 0
     while start < len(order):
-        size = CHUNK_USERS
-        longest = int(masks[order[min(start + size, len(order)) - 1]])
+        left = len(order) - start
+        size = -(-left // -(-left // CHUNK_USERS))
+        longest = int(masks[order[start + size - 1]])
         size = max(1, min(size, CHUNK_SCORES // min(depth + longest, n)))
         chunks.append(order[start : start + size])
         start += size
     return chunks
 
 
-def _index(vectors: np.ndarray) -> Any:  # noqa: ANN401  # a FAISS index, here or on GPUs
+class _Flat:
+    """Exact inner product search over [n, D] float32 vectors where they lie, without a copy."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors = vectors
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Find the k best: [B, k] float32 scores, best first, and [B, k] int64 positions."""
+        scores, found = faiss.knn(queries, self.vectors, k, faiss.METRIC_INNER_PRODUCT)
+        return scores, found
+
+
+def _index(vectors: np.ndarray) -> Any:  # noqa: ANN401  # ours, or a FAISS index on GPUs
     """Index [n, D] float32 vectors for exact inner product search, on the GPUs if there are any."""
-    index: Any = faiss.IndexFlatIP(vectors.shape[1])
-    if faiss.get_num_gpus() > 0:
-        options = faiss.GpuMultipleClonerOptions()
-        options.shard = True
-        index = faiss.index_cpu_to_all_gpus(index, options)
+    if faiss.get_num_gpus() == 0:
+        return _Flat(vectors)
+    options = faiss.GpuMultipleClonerOptions()
+    options.shard = True
+    index: Any = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(vectors.shape[1]), options)
     index.add(vectors)
     return index
 
 
-def _own_scores(queries: np.ndarray, items: np.ndarray, held_out: np.ndarray) -> np.ndarray:
-    """Score each user's held-out item: [B] float64."""
-    return np.asarray(np.einsum("bd,bd->b", queries, items[held_out], dtype=np.float64))
+def _rows(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Take rows, ascending and none twice; without a copy where none is left out between."""
+    first, end = int(rows[0]), int(rows[-1]) + 1
+    return items[first:end] if end - first == len(rows) else items[rows]
+
+
+def _norms(name: str, vectors: np.ndarray) -> np.ndarray:
+    """Give the lengths of vectors [n, D]: [n] float64.
+
+    Raises:
+        ValueError: one holds NaN or infinity.
+    """
+    squared = np.vecdot(vectors, vectors).astype(np.float64)
+    if not np.isfinite(squared).all():
+        wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
+        if wrong:
+            raise ValueError(
+                f"{wrong:,} of {len(vectors):,} {name} vectors hold NaN or infinity, and all must "
+                "be finite: the model has diverged; train it with a lower learning rate"
+            )
+    return np.asarray(np.sqrt(squared))
 
 
 def _all_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Score all items in float64, [B, N + 1], without a float64 copy of all vectors."""
     scores = np.empty((len(queries), len(items)))
     wide = queries.astype(np.float64)
-    step = max(1, CHUNK_SCORES // max(1, items.shape[1]))
+    step = max(1, BLOCK_NUMBERS // max(1, items.shape[1]))
     for start in range(0, len(items), step):
         block = slice(start, start + step)
         scores[:, block] = wide @ items[block].astype(np.float64).T
@@ -232,10 +298,3 @@ def _check(
             f"{int(candidates.sum())} candidates, PAD {'is' if candidates[0] else 'is not'} one of "
             "them: there must be at least one item and no PAD; take them from split.candidates"
         )
-    for name, vectors in (("query", queries), ("item", items[candidates])):
-        wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
-        if wrong:
-            raise ValueError(
-                f"{wrong:,} of {len(vectors):,} {name} vectors hold NaN or infinity, and all must "
-                "be finite: the model has diverged; train it with a lower learning rate"
-            )

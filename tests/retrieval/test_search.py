@@ -98,6 +98,15 @@ def test_ranks_depend_on_neither_chunks_nor_order(monkeypatch, duplicates):
         np.testing.assert_array_equal(ranks.tied, expected.tied[order])
 
 
+def test_no_user_is_given_the_mask_of_another(monkeypatch):
+    """Every held-out item is among the first, so that every mask is looked at; 7 at once."""
+    _, items, held, candidates = domain(8)
+    queries = items[held.items]
+    expected = brute_force(queries, items, held, candidates, 10)
+    monkeypatch.setattr(search, "CHUNK_SCORES", 7 * len(items))
+    np.testing.assert_array_equal(search.rank(queries, items, held, candidates, 10), expected)
+
+
 def test_masks_longer_than_a_gpu_searches_are_ranked_exhaustively(monkeypatch):
     """A GPU finds GPU_DEPTH neighbours at most: here as if 15, with users who mask up to 12."""
     queries, items, held, candidates = domain(2)
@@ -168,6 +177,23 @@ def test_ties_past_the_search_depth_are_all_counted():
     )
     assert (ranks.better[0], ranks.tied[0]) == (1, 5)
     assert metrics.hit(ranks, 2)[0] == (2 - 1) / 5
+
+
+def test_scores_about_the_tolerance_apart_are_told_apart_exactly(monkeypatch):
+    """Eight items each lie within twice the tolerance of the held-out one: float32 could err."""
+    U, longest = 30, 100.0
+    rng = np.random.default_rng(4)
+    queries, items, _, _ = domain(4, users=U, n_items=10 * U)
+    direction = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    items[-1] = longest * direction[0]  # the tolerance is a share of the largest item's length
+    targets = 10 * np.arange(U) + 1
+    for user, target in enumerate(targets[1:], start=1):
+        apart = rng.uniform(-2, 2, 8) * search.TOLERANCE * longest
+        items[target : target + 9] = (30 + np.array([0, *apart]))[:, None] * direction[user]
+    held, candidates = held_out(targets, [[]] * U), np.arange(len(items)) > 0
+    expected = brute_force(queries, items, held, candidates, 20)
+    monkeypatch.setattr(search, "_all_scores", lambda *_: pytest.fail("what was found is enough"))
+    np.testing.assert_array_equal(search.rank(queries, items, held, candidates, 20), expected)
 
 
 def test_a_mask_longer_than_the_catalogue_leaves_nothing_but_the_rest():
