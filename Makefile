@@ -43,6 +43,7 @@ break-even: $(READY)
 		--unpack ../shared/data/unpack.sh --data films-fashion) \
 		$(foreach n,$(or $(USERS),750 1500 3000 0),--users $(n)) \
 		$(if $(TARGET),--target $(TARGET)) $(if $(CONTENT),--content $(CONTENT)) \
+		$(if $(USER_ENCODER),--user-encoder $(USER_ENCODER)) \
 		--out artifacts/breakeven
 
 # Embedding against the bare encoder; its table is in benchmarks/README.md.
@@ -64,6 +65,11 @@ bench-sequence: $(READY)
 .PHONY: bench-end2end
 bench-end2end: $(READY)
 	$(BIN)/python -m benchmarks.end2end $(ARGS)
+
+# Preparing a domain of 25 M interactions; ARGS: less of it, such as "--no-noop --repeats 1".
+.PHONY: bench-prepare
+bench-prepare: $(READY)
+	$(BIN)/python -m benchmarks.prepare $(ARGS)
 
 $(READY): requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
