@@ -57,6 +57,7 @@ def main(
     for one in presets:
         run(one, scratch)
 
+    check_code(trees)
     points = breakeven.gather(group, [(tree / evaluated, tree / costs) for tree in trees], seeds)
     files.write_text(out / "breakeven.csv", breakeven.table(points).write_csv())
     panels.save(breakeven_figure.draw(points), out / "breakeven.png")
@@ -97,6 +98,24 @@ def run(preset: Path, scratch: Path, *more: str) -> None:
     done = subprocess.run([sys.executable, "-m", "stages.preset", *words], check=False)
     if done.returncode:
         raise typer.Exit(done.returncode)
+
+
+def check_code(trees: list[Path]) -> None:
+    """See that all numbers of users were run by the same commit, however long that took.
+
+    Raises:
+        Stop: one was run by another.
+    """
+    words = ["rev-parse", "HEAD"]
+    heads = {
+        subprocess.run(["git", "-C", tree, *words], check=True, capture_output=True).stdout
+        for tree in trees
+    }
+    if len(heads) > 1:
+        raise Stop(
+            "a commit was made while the curve was computed, so its points come from different "
+            "code; run it again: what the commit does not concern is not computed anew"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The break-even command: each number of users in a work tree of its own, then the curve."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import known_results
@@ -190,3 +191,15 @@ def test_a_preset_that_is_not_there_stops(tmp_path):
 def test_the_shipped_preset_is_one_curve():
     group, seeds = breakeven.read(stub_flow.ROOT / "presets/break-even.yaml", "", "", "")
     assert (group, seeds) == (("ml1m", "text", "sasrec"), [0, 1, 2])
+
+
+def test_points_of_different_commits_make_no_curve(tmp_path):
+    trees = [tmp_path / name for name in ("one", "other")]
+    for n, tree in enumerate(trees):
+        tree.mkdir()
+        for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", str(n)]):
+            own = ["-c", "user.name=n", "-c", "user.email=e"]
+            subprocess.run(["git", "-C", tree, *own, *words], check=True)
+    breakeven.check_code([trees[0], trees[0]])
+    with pytest.raises(files.Stop, match=r"a commit was made while .* run it again"):
+        breakeven.check_code(trees)

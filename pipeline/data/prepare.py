@@ -35,7 +35,7 @@ class Counts(NamedTuple):
     short_users: int  # users with fewer than protocol.min_items; dropped
     short_interactions: int  # theirs
     times: tuple[int, int] | None  # first and last timestamp of the interactions kept
-    drawn_from: int | None = None  # users with enough, of whom max_users are drawn; None: all stay
+    drawn_from: int | None = None  # users with enough, of whom max_users are drawn; None: no sample
 
 
 def prepare(

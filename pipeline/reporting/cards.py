@@ -7,9 +7,11 @@ from typing import Any
 from pipeline.data import files
 from pipeline.reporting import markdown
 
+SAMPLED = "sampled.of"  # a row where there are samples
 ROWS = {  # label -> where it stands in the card of `prepare`, or below `covers` in that of `covers`
     "users": "users",
     "items": "items",
+    "users they are a sample of": SAMPLED,
     "candidates": "candidates",
     "interactions": "interactions",
     "sparsity": "sparsity",
@@ -48,6 +50,7 @@ def table(cards: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         [label, *(_shown(place, _find(card, place)) for card in cards.values())]
         for label, place in ROWS.items()
+        if place != SAMPLED or any(SAMPLED.partition(".")[0] in card for card in cards.values())
     ]
     return markdown.table(header, rows)
 

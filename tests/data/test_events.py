@@ -34,7 +34,7 @@ def test_users_are_sorted_and_unknown_items_left_out_by_hand():
     assert (found.first.tolist(), found.last.tolist()) == ([9, 1], [9, 3])
 
 
-@pytest.mark.parametrize("far", [1, 2**62])
+@pytest.mark.parametrize("far", [1, 2**60, 2**62])
 def test_times_order_however_far_apart_they_are(far):
     times = [-2 * far, far, 0, 2 * far - 1]
     rows = [(user, item, time) for time, item in zip(times, "abca", strict=True) for user in "vu"]
@@ -51,6 +51,16 @@ def test_repeats_by_hand():
     assert again.tolist() == [2, 3, 6]  # u's a at 1, twice again; v's once
     left = events.without(found.histories, again)
     assert histories(found._replace(histories=left)) == {"u": [1, 2, 1], "v": [1]}
+
+
+def test_the_file_orders_many_events_of_one_time():
+    items = [ITEMS[number] for number in np.random.default_rng(0).integers(0, 3, 1000).tolist()]
+    found = ordered([(user, item, 5) for item in items for user in "vu"])
+    numbers = [ITEMS.to_list().index(item) + 1 for item in items]
+    assert histories(found) == {"u": numbers, "v": numbers}
+    firsts = {items.index(item) for item in ITEMS}
+    kept = sorted([*firsts, *(1000 + first for first in firsts)])
+    assert events.repeats(found).tolist() == [n for n in range(2000) if n not in kept]
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(1, 9), st.booleans()), max_size=5), max_size=5))

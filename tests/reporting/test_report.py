@@ -141,6 +141,16 @@ def test_the_share_without_cover_is_that_of_the_covers_card(world):
     assert row[1:] == [NOTHING, "25.00%", NOTHING]  # old and far have no covers
 
 
+def test_a_sample_of_the_users_is_told_where_there_is_one(world):
+    label = "users they are a sample of"
+    assert not list(rows(world.report(), label))
+    path = world.root / "cards/near/prepare/card.json"
+    card = files.read_json(path)
+    files.write_json(path, card | {"sampled": {"users": card["users"], "of": 6040}})
+    (row,) = rows(world.report(), label)
+    assert row[1:] == [NOTHING, "6,040", NOTHING]
+
+
 def test_the_same_inputs_give_the_same_bytes(world):
     world.report()
     first = files.sha256(world.root / "report")
