@@ -220,7 +220,8 @@ class EndToEndTower(ContentTower):
             head: over their vectors.
             modality_dropout: share of items that hide a modality, in training.
             micro_batch: items whose activations are held at once while training; 0 = all of a
-                step. Vectors and gradients are the same; each pass is done again for its gradient.
+                step. Each pass is done again for its gradient; without dropout in an encoder,
+                vectors and gradients are the same, with it they are of other masks.
         """
         super().__init__({m: c.present for m, c in contents.items()}, head, modality_dropout)
         self.encoders = nn.ModuleDict(encoders)
@@ -233,23 +234,28 @@ class EndToEndTower(ContentTower):
             width = self.encoders[modality].width
             return torch.empty(0, int(width), device=self.where)  # type: ignore[arg-type]
         lengths = self.contents[modality].lengths[items]
-        size = self.micro_batch or self.bucket(lengths)
+        is_micro = self.micro_batch > 0 and torch.is_grad_enabled()
+        size = self.micro_batch if is_micro else self.bucket(lengths)
         if len(items) <= size:
             return self.encode(modality, items)
         order = np.argsort(lengths, kind="stable")
         passes = np.split(items[order], range(size, len(items), size))
-        if self.micro_batch and torch.is_grad_enabled():
-            # GradCache by activation checkpointing: a pass keeps its vectors alone.
+        if is_micro:
+            # GradCache by activation checkpointing: a pass keeps its vectors alone. A tensor of the
+            # GPU is among the arguments, since only then its generator's state is kept for dropout.
+            anchor = torch.empty(0, device=self.where)
             parts = [
-                checkpoint(self.encode, modality, some, use_reentrant=False) for some in passes
+                checkpoint(self.encode, modality, some, anchor, use_reentrant=False)
+                for some in passes
             ]
         else:
             parts = [self.encode(modality, some) for some in passes]
         back = device.move(torch.from_numpy(np.argsort(order)), self.where)
         return F.embedding(back, torch.cat(parts))
 
-    def encode(self, modality: str, items: np.ndarray) -> Tensor:
-        """Encode items in one pass: [n, C]."""
+    def encode(self, modality: str, items: np.ndarray, anchor: Tensor | None = None) -> Tensor:
+        """Encode items in one pass: [n, C]; `anchor` only says on which device, see `content`."""
+        assert anchor is None or anchor.device == self.where
         batch = self.contents[modality].batch(items)
         vectors: Tensor = self.encoders[modality](batch)
         return vectors

@@ -54,7 +54,7 @@ class Fitted(NamedTuple):
 
 @dataclass
 class State:
-    """All that a phase needs to go on, beside weights, optimizer and random state."""
+    """All that a phase needs to go on, beside weights and optimizer."""
 
     epoch: int = 0  # epochs done
     step: int = 0  # steps done of the next

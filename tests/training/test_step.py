@@ -62,7 +62,34 @@ def test_a_micro_batch_encodes_so_many_items_at_once_each_twice(world):
     model.tower.eval()
     with torch.no_grad():
         model.tower(torch.arange(1, 8))
-    assert sorted(seen) == [1, 2, 2]  # without gradients once
+    assert seen == [5]  # without gradients no activations are held
+
+
+def test_a_pass_done_again_hides_what_it_hid(world):
+    """With dropout, gradients by micro batches are those of the vectors that came out."""
+    model = end2end(world, "all", micro_batch=2)
+    for module in model.tower.encoders["text"].modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    drawn = []
+    real = torch.nn.functional.dropout
+
+    def dropout(x, p, training, inplace=False):
+        made = real(x, p, training, inplace)
+        if training and p == 0.5:
+            drawn.append((made.detach() == 0).sum().item())
+        return made
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.nn.functional, "dropout", dropout)
+        torch.manual_seed(0)
+        vectors = model.train().tower(torch.arange(1, 8))
+        first = list(drawn)
+        drawn.clear()
+        torch.manual_seed(99)
+        vectors.sum().backward()
+    assert first and sum(first) > 0
+    assert sorted(drawn) == sorted(first)
 
 
 def held_bytes(model):
