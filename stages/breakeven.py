@@ -106,15 +106,12 @@ def check_code(trees: list[Path]) -> None:
     Raises:
         Stop: one was run by another.
     """
-    words = ["rev-parse", "HEAD"]
-    heads = {
-        subprocess.run(["git", "-C", tree, *words], check=True, capture_output=True).stdout
-        for tree in trees
-    }
+    words = [["git", "-C", str(tree), "rev-parse", "HEAD"] for tree in trees]
+    heads = {subprocess.run(one, check=True, capture_output=True).stdout for one in words}
     if len(heads) > 1:
         raise Stop(
-            "a commit was made while the curve was computed, so its points come from different "
-            "code; run it again: what the commit does not concern is not computed anew"
+            "a commit was made while the curve was computed, so its points differ in code; "
+            "run it again: what the commit does not concern is not computed anew"
         )
 
 

@@ -134,3 +134,4 @@ def alone(folder: Path) -> Iterator[bool]:
     lock = scratch.locked(folder) if is_first() else contextlib.nullcontext(False)
     with lock as waited:
         yield first_says(waited)
+        wait()  # none works in it once the lock is gone
