@@ -4,9 +4,11 @@ One process a GPU; on CPUs, so many as one likes. Where there is one process alo
 nothing here costs anything.
 """
 
+import atexit
 import contextlib
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -19,6 +21,7 @@ from torch import distributed
 from pipeline.data import files, scratch
 
 PATIENCE = timedelta(days=1)  # for one another: the first may wait for a former run to end
+GRACE = 1.0  # seconds in which the others end once one has failed
 Said = TypeVar("Said")
 
 
@@ -29,9 +32,19 @@ def start(wanted: int) -> bool:
         Whether they were started; then all is done.
 
     Raises:
-        Stop: this is no command, or one of the processes failed, which ends the others too.
+        Stop: this is no command, this is one of another number of processes, or one of them
+            failed, which ends the others too.
     """
-    if wanted == 1 or "RANK" in os.environ:
+    if "RANK" in os.environ:
+        of = int(os.environ.get("WORLD_SIZE", "1"))
+        if of != wanted:
+            raise files.Stop(
+                f"machine.processes is {wanted}, but RANK and WORLD_SIZE in the environment say "
+                f"that this is one of {of} processes: start one command without torchrun, it "
+                f"starts its processes itself; or set machine.processes to {of}"
+            )
+        return False
+    if wanted == 1:
         return False
     spec = sys.modules["__main__"].__spec__
     if spec is None or not spec.name.startswith("stages."):
@@ -77,12 +90,28 @@ def group(where: torch.device) -> Iterator[None]:
         return
     if where.type == "cuda":
         torch.cuda.set_device(where)
-        distributed.init_process_group("nccl", timeout=PATIENCE, device_id=where)
+        # What lies on CPUs is exchanged there: no process waits for its GPU.
+        backend = "cpu:gloo,cuda:nccl"
+        distributed.init_process_group(backend, timeout=PATIENCE, device_id=where)
     else:
         distributed.init_process_group("gloo", timeout=PATIENCE)
-    yield
-    # Not where something was raised: the process ends, and with it those that wait for it.
+    try:
+        yield
+    except Exception:
+        # The group stays: others may be inside an exchange, which would fail with a traceback of
+        # theirs; when this process has ended, they are ended. Where all fail alike, one speaks.
+        if not is_first():
+            time.sleep(GRACE)
+        atexit.register(_leave)
+        raise
     distributed.destroy_process_group()
+
+
+def _leave() -> None:
+    """End this process with exit status 1, without the group's threads, which would abort it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def rank() -> int:
@@ -107,13 +136,10 @@ def wait() -> None:
 
 
 def summed(tensor: torch.Tensor) -> torch.Tensor:
-    """Sum a tensor over all processes; it comes back where it was."""
-    if size() == 1:
-        return tensor
-    is_nccl = distributed.get_backend() == "nccl"
-    shared = tensor.cuda() if is_nccl else tensor.clone()
-    distributed.all_reduce(shared)
-    return shared.to(tensor.device)
+    """Sum a tensor over all processes, in its place."""
+    if size() > 1:
+        distributed.all_reduce(tensor)
+    return tensor
 
 
 def first_says(said: Said) -> Said:

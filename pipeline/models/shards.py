@@ -32,13 +32,19 @@ def vectors(tower: nn.Module, items: Tensor, draws: Tensor | None) -> Tensor:
         tower: the same on every process.
         items: [n] int64 on the CPU, the same on every process.
         draws: [2, n], as a tower takes them.
+
+    Returns:
+        [n, D] float32 at least: what many slots read has a gradient that is a sum over them.
     """
     if processes.size() == 1:
-        made: Tensor = tower(items, draws)
-        return made
+        return _precise(tower(items, draws))
     n = -(-len(items) // processes.size())  # rows of each; the last ones may have fewer
     own = slice(processes.rank() * n, (processes.rank() + 1) * n)
-    made = tower(items[own], None if draws is None else draws[:, own])
+    made = _precise(tower(items[own], None if draws is None else draws[:, own]))
     made = torch.cat([made, made.new_zeros(n - len(made), made.shape[1])])
     gathered: Tensor = _Gather.apply(made)
     return gathered[: len(items)]
+
+
+def _precise(made: Tensor) -> Tensor:
+    return made.to(torch.promote_types(made.dtype, torch.float32))

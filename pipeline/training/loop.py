@@ -35,7 +35,7 @@ class Phase:
     def __init__(self, model: Recommender, plan: schedule.Plan, seed: int, keeper: Keeper) -> None:
         self.model, self.plan, self.seed, self.keeper = model, plan, seed, keeper
         self.device = next(model.users.parameters()).device
-        self.objective = objective.shared(objective.Objective(model, plan.loss))
+        self.objective = objective.Objective(model, plan.loss)
         self.state = schedule.State()
         self.optimizer = self.fresh_optimizer()
         self.pending: list[Pending] = []
@@ -86,8 +86,8 @@ class Phase:
         self.optimizer.zero_grad(set_to_none=True)
         try:
             loss: Tensor = self.objective(batch)
-            # Processes' gradients are averaged, their losses are parts of one sum.
-            (loss * processes.size()).backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
+            objective.sum_gradients([p for p in self.model.parameters() if p.requires_grad])
         except torch.OutOfMemoryError as error:
             raise self.too_large(len(batch.items)) from error
         self.optimizer.step()

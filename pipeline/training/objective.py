@@ -1,10 +1,7 @@
 """What a step minimises and what an epoch is judged by, over one process or several."""
 
-import warnings
-
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.content import device, processes
 from pipeline.content.blocks import Encoder
@@ -32,26 +29,33 @@ class Objective(nn.Module):
         """
         model = self.model
         with device.autocast(next(model.users.parameters()).device):
-            made = shards.vectors(model.tower, batch.items, batch.draws)
-            # What many slots read is summed over them: that needs float32.
-            vectors = made.to(torch.promote_types(made.dtype, torch.float32))
+            vectors = shards.vectors(model.tower, batch.items, batch.draws)
             if not batch.share:
                 return vectors.sum() * 0  # fewer users than processes
             queries = model.slots(vectors, batch.inputs, batch.rows).to(vectors.dtype)
         return losses.LOSSES[self.loss](queries, vectors, batch) * batch.share
 
 
-def shared(objective: Objective) -> nn.Module:
-    """Let processes average the objective's gradients, where there are several."""
+def sum_gradients(parameters: list[nn.Parameter]) -> None:
+    """Sum the gradients of parameters over all processes, in one exchange.
+
+    A parameter that no process used keeps none, so that the optimizer passes over it as it does
+    where there is one process. Not DistributedDataParallel: its buckets are exchanged whenever they
+    are full, and would meet `shards`' exchanges in another order on a process without some items.
+
+    Args:
+        parameters: the same, in the same order, on every process.
+    """
     if processes.size() == 1:
-        return objective
-    with warnings.catch_warnings():
-        # torch 2.14 names broadcast_buffers anew; 2.11 has no other name for it.
-        warnings.simplefilter("ignore", FutureWarning)
-        # A process may have no item of a modality, and then no gradient of its encoder.
-        return DistributedDataParallel(
-            objective, broadcast_buffers=False, find_unused_parameters=True
-        )
+        return
+    is_used = torch.tensor([p.grad is not None for p in parameters])
+    is_used = processes.summed(is_used.float()) > 0  # between CPUs: no GPU is waited for
+    used = [p for p, is_one in zip(parameters, is_used.tolist(), strict=True) if is_one]
+    own = [torch.zeros_like(p) if p.grad is None else p.grad for p in used]
+    summed = processes.summed(torch.cat([gradient.flatten() for gradient in own]))
+    parts = torch.split(summed, [p.numel() for p in used])
+    for parameter, gradient in zip(used, parts, strict=True):
+        parameter.grad = gradient.view_as(parameter)
 
 
 def compile_parts(model: Recommender, backend: str = "inductor") -> None:
@@ -62,7 +66,7 @@ def compile_parts(model: Recommender, backend: str = "inductor") -> None:
             they run first; names and weights stay.
         backend: of torch.compile.
     """
-    parts = [model.users]
+    parts: list[nn.Module] = [model.users]
     if isinstance(model.tower, EndToEndTower):
         for encoder in model.tower.encoders.values():
             assert isinstance(encoder, Encoder)
@@ -78,6 +82,9 @@ def validate(model: Recommender, parts: split.Split, batch: int) -> tuple[float,
         model: the model; each process has the same one.
         parts: the domain, divided; each process takes its share of the users.
         batch: items a forward pass of an encoder.
+
+    Returns:
+        HR@10 and NDCG@10, means over all validation users.
     """
     K = metrics.CUTOFF
     items = model.item_vectors(parts.candidates, batch)  # histories hold no others

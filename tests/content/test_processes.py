@@ -33,6 +33,8 @@ def main(how: str) -> None:
         total = processes.summed(torch.tensor([rank + 1.0])).item()
         if rank == 1 and how == "broken":
             raise files.Stop("the second half is broken")
+        if how == "nowhere":
+            raise files.Stop("there are no data")
         if how == "asleep":
             Path(f"{rank}.pid").write_text(str(os.getpid()))
             time.sleep(600)
@@ -91,6 +93,13 @@ def test_the_message_of_one_that_fails_is_seen_and_nobody_waits_for_it(begin):
 
 
 @pytest.mark.slow
+def test_where_all_fail_alike_one_speaks(begin):
+    _, errors = begin("nowhere").communicate(timeout=120)
+    assert errors.count("stopped: there are no data\n") == 1
+    assert "failed with exit status 1: what it said stands above\n" in errors
+
+
+@pytest.mark.slow
 def test_what_ends_the_command_ends_its_processes(begin, tmp_path):
     process = begin("asleep")
     pids = [tmp_path / "0.pid", tmp_path / "1.pid"]
@@ -113,8 +122,18 @@ def test_one_process_needs_no_group():
 
 def test_a_process_that_was_started_starts_none(monkeypatch):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert processes.start(2) is False
     assert not processes.is_first()
+
+
+@pytest.mark.parametrize(("wanted", "size"), [(1, "2"), (2, "1"), (2, "3")])
+def test_a_process_is_one_of_as_many_as_the_settings_say(monkeypatch, wanted, size):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", size)
+    told = rf"machine.processes is {wanted}, but .* one of {size} processes: .* set .* to {size}"
+    with pytest.raises(files.Stop, match=told):
+        processes.start(wanted)
 
 
 def test_only_commands_start_processes():

@@ -17,12 +17,13 @@ from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided, feed
 
 CPU = torch.device("cpu")
 N_ITEMS = 7
+MANY_ITEMS = 40_000  # of 8 numbers each: over a megabyte, what DistributedDataParallel buckets by
 ROWS = [[1, 2, 4, 7, 3], [5, 6, 3, 1], [2, 6], [7, 1, 5]]
 
 
-def model_of(name, public):
+def model_of(name, public, n_items=N_ITEMS):
     torch.manual_seed(0)
-    tower = items.IdTower(N_ITEMS, 8)
+    tower = items.IdTower(n_items, 8)
     if name == "end2end":
         pixels = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
         pack = covers.Pack(pixels, np.array([-1, 0, 1, -1, 2, 3, -1, 4], dtype=np.int32))
@@ -33,10 +34,10 @@ def model_of(name, public):
     return recommender.Recommender(tower, users.Sasrec(8, LENGTH, SASREC)).double()
 
 
-def gradients(model, rows, loss, folder):
+def gradients(model, rows, loss, folder, n_items=N_ITEMS):
     """The loss of one batch of all rows, and its gradients."""
     phase = loop.Phase(model, PLAN._replace(loss=loss), 0, Keeper(folder, 60))
-    value = phase.step(next(feed(rows, N_ITEMS, loss, n_users=len(rows)).epoch(0, 0, CPU)))
+    value = phase.step(next(feed(rows, n_items, loss, n_users=len(rows)).epoch(0, 0, CPU)))
     found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return {"loss": processes.summed(value), **found}
 
@@ -68,6 +69,13 @@ def main():
             found = {n: gradients(model_of(n, public), ROWS, loss, folder) for n in MODELS}
             one = gradients(model_of("id", public), ROWS[:1], loss, folder)
             found["fewer users than processes"] = one
+            large = gradients(
+                model_of("id", public, MANY_ITEMS), ROWS[:1], loss, folder, MANY_ITEMS
+            )
+            found["a large table, fewer users than processes"] = large
+            for rows in ([[2, 5], [5, 2]], [[2, 5]]):  # 5, the last process's share, has no text
+                part = gradients(model_of("end2end", public), rows, loss, folder)
+                found[f"an encoder that one process does not use, {len(rows)} users"] = part
         else:
             stop_at = (1, 2) if task == "begin" else None
             found = {"end2end": fit(model_of("end2end", public), loss, folder, stop_at)}
