@@ -14,7 +14,7 @@ import typer
 from benchmarks import measure
 from pipeline.data import sequences
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import metrics, search
+from pipeline.retrieval import index, metrics, search
 
 NAME = "search"
 SHAPES = ["11000x8000x64", "11000x8000x128", "11000x8000x512", "4000x144000x256", "2000x400000x64"]
@@ -60,13 +60,13 @@ def main(
     shape: Annotated[list[str] | None, typer.Option(help="UxNxD; default: five")] = None,
     growth: Annotated[bool, typer.Option(help="also growth over users and items")] = True,
     threads: Annotated[list[int] | None, typer.Option(help="default: one, and all cores")] = None,
-    repeats: Annotated[int, typer.Option()] = 5,
+    repeats: Annotated[int, typer.Option(help=measure.REPEATS)] = 0,
 ) -> None:
     """Time both on each shape, with one thread and with all."""
     counts = threads or sorted({1, len(os.sched_getaffinity(0))})
     rows = [compare(parse(one), n, repeats) for one in shape or SHAPES for n in counts]
     grown = [compare(parse(one), n, repeats) for one in GROWTH for n in counts] if growth else []
-    measure.write(NAME, {"rows": rows, "growth": grown}, table(rows, grown))
+    measure.write_run(NAME, {"rows": rows, "growth": grown}, table(rows, grown))
 
 
 def parse(text: str) -> Shape:
@@ -84,14 +84,16 @@ def parse(text: str) -> Shape:
 def compare(shape: Shape, threads: int, repeats: int) -> dict[str, Any]:
     """Time FAISS and ours in turn."""
     measure.say(f"{shape.text()}, {threads} threads")
-    search.set_threads(threads)
+    index.set_threads(threads)
     domain = draw(shape)
     deep = metrics.CUTOFF + int(sequences.lengths(domain.held_out.masked).max())
-    index = faiss.IndexFlatIP(shape.width)
-    index.add(domain.items[1:])
+    bare = faiss.IndexFlatIP(shape.width)
+    if faiss.get_num_gpus() > 0:  # as ours does
+        bare = faiss.index_cpu_to_all_gpus(bare)
+    bare.add(domain.items[1:])
     seconds = measure.side_by_side(
         {
-            "FAISS": lambda: index.search(domain.queries, deep),
+            "FAISS": lambda: bare.search(domain.queries, deep),
             "ours": lambda: search.rank(*domain, metrics.CUTOFF),
         },
         repeats,

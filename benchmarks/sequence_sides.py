@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from pipeline.content import device
 from pipeline.data import files, sequences
 from pipeline.data.split import HeldOut, Split
 from pipeline.models import items, recommender, users
-from pipeline.retrieval import search
+from pipeline.retrieval import index
 from pipeline.training import batches, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
 
@@ -45,7 +45,11 @@ class Outcome(NamedTuple):
     ndcg: float | None
 
 
-Side = Callable[[Path, int, int], Outcome]  # a folder with synth.csv, L, epochs
+class Side(NamedTuple):
+    """One library, ready to train."""
+
+    version: str  # what it stands on too; empty for ours, whose versions are those of the run
+    train: Callable[[Path, int, int], Outcome]  # a folder with synth.csv, L, epochs
 
 
 def quality(metrics: dict[str, float] | str, name: str) -> float | None:
@@ -57,6 +61,7 @@ class Peer(NamedTuple):
     """Another library: how its script is called, and what it prints."""
 
     environment: str  # folder of its virtual environment
+    package: str
     script: str
     arguments: Callable[[int, int], list[object]]  # of L and epochs
     read: Callable[[dict[str, Any]], Outcome]
@@ -64,6 +69,7 @@ class Peer(NamedTuple):
 
 PEERS = {
     "RecTools": Peer(
+        "rectools",
         "rectools",
         "rectools_sasrec.py",
         lambda length, epochs: ["softmax", length, epochs, 1, BATCH],
@@ -76,6 +82,7 @@ PEERS = {
     ),
     "RePlay": Peer(
         "replay",
+        "replay-rec",
         "replay_sasrec.py",
         lambda length, epochs: [length, epochs, BATCH],
         lambda found: Outcome(
@@ -86,6 +93,7 @@ PEERS = {
     ),
     "RecBole": Peer(
         "recbole",
+        "recbole",
         "recbole_sasrec.py",
         lambda length, epochs: [length, epochs, PREFIXES],
         lambda found: Outcome(
@@ -95,22 +103,42 @@ PEERS = {
 }
 
 
-def installed(environments: Path | None, scripts: Path) -> dict[str, Side]:
-    """Give our side, and each peer whose environment is there."""
-    sides: dict[str, Side] = {OURS: ours}
+def installed(environments: Path | None, scripts: Path, wanted: Collection[str]) -> dict[str, Side]:
+    """Give those wanted of our side and of the peers whose environment is there."""
+    sides = {OURS: Side("", ours)} if OURS in wanted else {}
     if environments is None:
         return sides
     for name, peer in PEERS.items():
         python = environments / peer.environment / "bin/python"
-        if python.exists():
-            sides[name] = partial(run, peer, python.absolute(), (scripts / peer.script).resolve())
+        if name in wanted and python.exists():
+            script = (scripts / peer.script).resolve()
+            train = partial(run, peer, python.absolute(), script)
+            sides[name] = Side(version(peer, python.absolute()), train)
     return sides
+
+
+def version(peer: Peer, python: Path) -> str:
+    """Say the version of a peer in its environment, and of the torch it stands on.
+
+    Raises:
+        Stop: one of them is not installed there.
+    """
+    said = f"print(v({peer.package!r}), v('torch'))"
+    words = [python, "-c", f"from importlib.metadata import version as v; {said}"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise files.Stop(
+            f"{python} lacks {peer.package} or torch ({done.stderr.splitlines()[-1]}): install it "
+            "as the README beside the scripts says, or leave it out by --side"
+        )
+    own, torch_ = done.stdout.split()
+    return f"{own} (torch {torch_})"
 
 
 def ours(place: Path, length: int, epochs: int) -> Outcome:
     """Train the `id` run with full softmax, and rank all items for all users."""
     device.set_threads(THREADS)
-    search.set_threads(THREADS)
+    index.set_threads(THREADS)
     torch.manual_seed(0)
     parts = divide(place, length)
     encoder = users.build("sasrec", WIDTH, length, users.UserEncoders(sasrec=ENCODER))

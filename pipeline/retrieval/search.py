@@ -1,20 +1,19 @@
 """Where each user's held-out item stands among all candidates, by exact inner product search."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import faiss
 import numpy as np
 
 from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
+from pipeline.retrieval.index import index_of
 
 # Scores closer than TOLERANCE * |query| * (largest |item|) are ties. float32 search gives identical
 # vectors scores that differ by up to 2e-7 of that product (D = 64), 7e-7 where all entries are
 # positive (D = 512), and other differences for other batch sizes; a tie must not depend on them.
 TOLERANCE = 4e-6
 
-GPU_DEPTH = 2048  # as many neighbours as FAISS finds on a GPU
 CHUNK_USERS = 4096  # many: below 128,000 numbers of queries FAISS multiplies no matrices
 CHUNK_SCORES = 1 << 22  # scores held at once: users x depth, or users x items where exhaustive
 BLOCK_NUMBERS = 1 << 17  # numbers made float64 at once, so few that they stay in a core's cache
@@ -56,14 +55,14 @@ def rank(
     rows = np.flatnonzero(candidates)  # position in the index -> item
     vectors = np.ascontiguousarray(_rows(items, rows), np.float32)
     tolerances = TOLERANCE * _norms("query", queries) * _norms("item", vectors).max()
-    index = _index(vectors)
+    index = index_of(vectors)
 
     masks = sequences.lengths(held_out.masked)
     better, tied = np.zeros((2, len(queries)), np.int32)
     settled = np.zeros(len(queries), bool)
     for users in _chunks(masks, depth, len(rows)):
         deep = min(depth + int(masks[users[-1]]), len(rows))
-        if deep > GPU_DEPTH and faiss.get_num_gpus() > 0:
+        if deep > index.limit:
             continue
         chunk = queries[users]
         scores, found = index.search(chunk, deep)
@@ -135,12 +134,6 @@ def reachable(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
     is_masked = np.zeros(len(held_out.items), bool)
     is_masked[owners[is_own]] = True
     return np.asarray(candidates[held_out.items] & ~is_masked)
-
-
-def set_threads(threads: int) -> None:
-    """Let FAISS use so many threads; 0 leaves its own choice (the cores, or OMP_NUM_THREADS)."""
-    if threads > 0:
-        faiss.omp_set_num_threads(threads)
 
 
 def _settle(
@@ -225,29 +218,6 @@ def _chunks(masks: np.ndarray, depth: int, n: int) -> list[np.ndarray]:
         chunks.append(order[start : start + size])
         start += size
     return chunks
-
-
-class _Flat:
-    """Exact inner product search over [n, D] float32 vectors where they lie, without a copy."""
-
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.vectors = vectors
-
-    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Find the k best: [B, k] float32 scores, best first, and [B, k] int64 positions."""
-        scores, found = faiss.knn(queries, self.vectors, k, faiss.METRIC_INNER_PRODUCT)
-        return scores, found
-
-
-def _index(vectors: np.ndarray) -> Any:  # noqa: ANN401  # ours, or a FAISS index on GPUs
-    """Index [n, D] float32 vectors for exact inner product search, on the GPUs if there are any."""
-    if faiss.get_num_gpus() == 0:
-        return _Flat(vectors)
-    options = faiss.GpuMultipleClonerOptions()
-    options.shard = True
-    index: Any = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(vectors.shape[1]), options)
-    index.add(vectors)
-    return index
 
 
 def _rows(items: np.ndarray, rows: np.ndarray) -> np.ndarray:

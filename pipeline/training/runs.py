@@ -10,7 +10,7 @@ from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
 from pipeline.data import files, scratch, split, tables
 from pipeline.models import items, recommender, users
-from pipeline.retrieval import search
+from pipeline.retrieval import index
 from pipeline.training import grid, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
@@ -119,7 +119,7 @@ class Work:
                 "end2end run would have to encode; use in_batch or bce"
             )
         device.set_threads(self.machine.threads)
-        search.set_threads(self.machine.threads)  # of validation
+        index.set_threads(self.machine.threads)  # of validation
         self.device = device.pick(self.machine.device)
         self.prepared = tables.load(inputs.prepared)
         self.split = split.split(
@@ -170,7 +170,7 @@ class Work:
         What of them stays frozen is run once an item and kept under `root`.
         """
         assert self.tower and isinstance(model.tower, items.ContentTower)
-        for modality in found.keys() - self.contents.keys():
+        for modality in sorted(found.keys() - self.contents.keys()):  # all processes alike
             encoder, cache = found[modality], self.machine.prefix_cache
             packed = self.inputs.covers if modality == "image" else None
             whole = embed.content(encoder, self.inputs.prepared, packed)

@@ -1,13 +1,12 @@
 import itertools
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import sequences, split
-from pipeline.retrieval import metrics, search
+from pipeline.retrieval import index, metrics, search
 
 
 def held_out(items, masked):
@@ -108,17 +107,14 @@ def test_no_user_is_given_the_mask_of_another(monkeypatch):
 
 
 def test_masks_longer_than_a_gpu_searches_are_ranked_exhaustively(monkeypatch):
-    """A GPU finds GPU_DEPTH neighbours at most: here as if 15, with users who mask up to 12."""
+    """A GPU finds so many neighbours at most: here as if 15, with users who mask up to 12."""
     queries, items, held, candidates = domain(2)
     expected = search.rank(queries, items, held, candidates, 10)
-    on_cpu = search._index(items[candidates])
-    monkeypatch.setattr(search.faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(search, "_index", lambda vectors: on_cpu)
-    monkeypatch.setattr(search, "GPU_DEPTH", 15)
+    depths, found = [], index.Flat.search
+    monkeypatch.setattr(index.Flat, "limit", 15)
     monkeypatch.setattr(search, "CHUNK_USERS", 20)
-    depths = []
-    found = on_cpu.search
-    monkeypatch.setattr(on_cpu, "search", lambda q, k: depths.append(k) or found(q, k))
+    note = lambda flat, q, k: depths.append(k) or found(flat, q, k)  # noqa: E731
+    monkeypatch.setattr(index.Flat, "search", note)
     ranks = search.rank(queries, items, held, candidates, 10)
     np.testing.assert_array_equal(ranks, expected)
     assert depths and max(depths) <= 15
@@ -260,16 +256,3 @@ def test_properties_on_small_whole_numbers(data, depth):
     larger = search.rank(queries, items, held, candidates, depth + 1)
     np.testing.assert_allclose(metrics.hit(ranks, depth), metrics.hit(larger, depth))
     assert (metrics.ndcg(ranks, depth) <= metrics.hit(ranks, depth) + 1e-12).all()
-
-
-def test_faiss_takes_the_threads_it_is_given():
-    before = faiss.omp_get_max_threads()
-    try:
-        search.set_threads(1)
-        assert faiss.omp_get_max_threads() == 1
-        search.set_threads(2)
-        assert faiss.omp_get_max_threads() == 2
-        search.set_threads(0)
-        assert faiss.omp_get_max_threads() == 2
-    finally:
-        faiss.omp_set_num_threads(before)
