@@ -13,10 +13,10 @@ from pipeline.content import device, processes
 from pipeline.data import files
 from pipeline.data.sequences import Lists, lengths, take
 from pipeline.models.items import ContentTower, EndToEndTower
-from pipeline.models.users import Rows
+from pipeline.models.users import Rows, UserEncoder
 from pipeline.params import Section
 
-USERS_A_PASS = 1024  # users a forward pass of the user encoder outside training
+USERS_A_PASS = 512  # users of like lengths, a forward pass of the user encoder outside training
 ITEMS_A_PASS = 16_384  # items a forward pass of a tower that encodes nothing
 
 
@@ -29,7 +29,7 @@ class ModelSettings(Section):
 class Recommender(nn.Module):
     """Predict the next item by the inner product of a query vector with item vectors."""
 
-    def __init__(self, tower: nn.Module, users: nn.Module) -> None:
+    def __init__(self, tower: nn.Module, users: UserEncoder) -> None:
         super().__init__()
         self.tower = tower
         self.users = users
@@ -95,13 +95,14 @@ class Recommender(nn.Module):
         where, vectors = parameter.device, torch.from_numpy(items).to(parameter)
         n = lengths(histories)
         queries = np.empty((len(n), items.shape[1]), np.float32)
+        order = np.argsort(n, kind="stable")
         for start in range(0, len(n), USERS_A_PASS):
-            users = np.arange(start, min(start + USERS_A_PASS, len(n)))
+            users = order[start : start + USERS_A_PASS]
             inputs = device.move(torch.from_numpy(take(histories, users).items), where)
             rows = Rows.of(n[users]).to(where)
             with device.autocast(where):
-                encoded = self.slots(vectors, inputs, rows)
-            queries[users] = encoded[rows.last()].float().cpu().numpy()
+                encoded = self.users.last(F.embedding(inputs, vectors), rows)
+            queries[users] = encoded.float().cpu().numpy()
         return queries
 
     def own_state(self) -> dict[str, Tensor]:

@@ -1,9 +1,9 @@
 """User encoders: the vectors of histories [P, D] -> a query vector after each item [P, D].
 
 One signature: `encoder(vectors, rows)`, where P counts the items of all histories, one history
-after another, and `rows` says whose they are: what is no item is never computed. The position index
-counts from the end, t + L - length, so that the last item is always at L - 1, as in NineRec, whose
-rows are padded on the left.
+after another, and `rows` says whose they are: what is no item is never computed; and `last`, the
+same for the last query vectors alone. The position index counts from the end, t + L - length, so
+that the last item is always at L - 1, as in NineRec, whose rows are padded on the left.
 """
 
 from collections.abc import Callable
@@ -44,11 +44,15 @@ class Rows(NamedTuple):
 
     def pad(self, packed: Tensor) -> Tensor:
         """Lay [P, W] out as [B, T, W]; right of a history its last item stands again."""
+        if len(packed) == self.grid.numel():  # nothing to pad
+            return packed.view(*self.grid.shape, -1)
         # By F.embedding, whose gradient is fast and the same on any number of threads.
         return F.embedding(self.grid, packed)
 
     def pack(self, padded: Tensor) -> Tensor:
         """Take the items of [B, T, W] back out: [P, W]."""
+        if len(self.owners) == self.grid.numel():
+            return padded.flatten(0, 1)
         places = self.owners * self.grid.shape[1] + self.steps
         return F.embedding(places, padded.flatten(0, 1))
 
@@ -103,6 +107,19 @@ class SasrecBlock(nn.Module):
         attended: Tensor = self.dropout(self.out(rows.pack(mixed.transpose(1, 2).flatten(2))))
         return attended
 
+    def attend_last(self, x: Tensor, rows: Rows) -> Tensor:
+        """Attend each history's last item alone, in evaluation: [P, D] -> [B, D]."""
+        D, H = x.shape[1], self.settings.heads
+        query, rest = self.qkv.weight[:D], self.qkv.weight[D:]
+        padded = rows.pad(F.linear(x, rest))  # [B, T, 2 D]
+        B, T, _ = padded.shape
+        q = F.linear(x[rows.last()], query).view(B, H, 1, -1)
+        k, v = padded.view(B, T, 2, H, -1).permute(2, 0, 3, 1, 4)
+        is_item = torch.arange(T, device=x.device) < rows.lengths[:, None]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=is_item[:, None, None])
+        attended: Tensor = self.out(mixed.flatten(1))
+        return attended
+
     def feed(self, x: Tensor) -> Tensor:
         """Apply the feed-forward layer."""
         fed: Tensor = self.dropout(self.contract(self.activation(self.expand(x))))
@@ -110,16 +127,49 @@ class SasrecBlock(nn.Module):
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         """Map [P, D] to [P, D]."""
+        return self.add(x, self.attend(self.before(x), rows))
+
+    def last(self, x: Tensor, rows: Rows) -> Tensor:
+        """Map [P, D] to what stands at each history's last item, in evaluation: [B, D]."""
+        return self.add(x[rows.last()], self.attend_last(self.before(x), rows))
+
+    def before(self, x: Tensor) -> Tensor:
+        """Give what is attended to."""
+        return self.norms[0](x) if self.settings.norm == "pre" else x
+
+    def add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add to each item what it attended, and then the feed-forward layer's."""
         first, second = self.norms
         if self.settings.norm == "pre":
-            x = x + self.attend(first(x), rows)
+            x = x + attended
             return x + self.feed(second(x))
-        x = first(x + self.attend(x, rows))
+        x = first(x + attended)
         fed: Tensor = second(x + self.feed(x))
         return fed
 
 
-class Sasrec(nn.Module):
+class UserEncoder(nn.Module):
+    """What every user encoder does."""
+
+    def forward(self, vectors: Tensor, rows: Rows) -> Tensor:
+        """Encode histories.
+
+        Args:
+            vectors: [P, D], the items' vectors.
+            rows: whose they are; no history is longer than L.
+
+        Returns:
+            [P, D], at an item the query vector of the history up to it.
+        """
+        raise NotImplementedError
+
+    def last(self, vectors: Tensor, rows: Rows) -> Tensor:
+        """Encode whole histories, in evaluation: [P, D] -> [B, D], and no more if it can be."""
+        encoded: Tensor = self(vectors, rows)
+        return encoded[rows.last()]
+
+
+class Sasrec(UserEncoder):
     """Stacked causal blocks over item vectors with learned positions (NineRec c.2)."""
 
     def __init__(self, width: int, length: int, settings: SasrecSettings) -> None:
@@ -137,30 +187,36 @@ class Sasrec(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, vectors: Tensor, rows: Rows) -> Tensor:
-        """Encode histories.
-
-        Args:
-            vectors: [P, D], the items' vectors.
-            rows: whose they are; no history is longer than L.
-
-        Returns:
-            [P, D], at an item the query vector of the history up to it.
-        """
-        index = rows.steps + self.length - rows.lengths[rows.owners]
-        x = vectors + self.positions(index)
-        x = self.dropout(x if self.is_pre else self.norm(x))
+        """Encode histories, see `UserEncoder`."""
+        x = self.placed(vectors, rows)
         for block in self.blocks:
             x = block(x, rows)
-        encoded: Tensor = self.norm(x) if self.is_pre else x
-        return encoded
+        return self.norm(x) if self.is_pre else x
+
+    def last(self, vectors: Tensor, rows: Rows) -> Tensor:
+        """Encode whole histories; the last block computes nothing but what is wanted."""
+        x = self.placed(vectors, rows)
+        *below, top = self.blocks
+        for block in below:
+            x = block(x, rows)
+        assert isinstance(top, SasrecBlock)
+        x = top.last(x, rows)
+        return self.norm(x) if self.is_pre else x
+
+    def placed(self, vectors: Tensor, rows: Rows) -> Tensor:
+        """Add the positions: [P, D]."""
+        index = rows.steps + self.length - rows.lengths[rows.owners]
+        x = vectors + self.positions(index)
+        placed: Tensor = self.dropout(x if self.is_pre else self.norm(x))
+        return placed
 
 
-USER_ENCODERS: dict[str, Callable[[int, int, UserEncoders], nn.Module]] = {
+USER_ENCODERS: dict[str, Callable[[int, int, UserEncoders], UserEncoder]] = {
     "sasrec": lambda width, length, settings: Sasrec(width, length, settings.sasrec),
 }
 
 
-def build(name: str, width: int, length: int, settings: UserEncoders) -> nn.Module:
+def build(name: str, width: int, length: int, settings: UserEncoders) -> UserEncoder:
     """Build a user encoder by its name, with D = `width` and L = `length`.
 
     Raises:

@@ -140,6 +140,16 @@ def test_neighbours_and_their_lengths_do_not_matter(settings):
 
 
 @BOTH
+@pytest.mark.parametrize("lengths", [[6, 1, 3, 5, 2], [3, 3, 3], [1]])
+def test_the_last_query_alone_is_the_last_of_all(settings, lengths):
+    model, rows = encoder(settings), users.Rows.of(np.array(lengths))
+    vectors = torch.randn(sum(lengths), WIDTH, dtype=torch.float64)
+    everywhere = model(vectors, rows)
+    alone = model.last(vectors, rows)
+    torch.testing.assert_close(alone, everywhere[rows.last()], rtol=0, atol=1e-12)
+
+
+@BOTH
 def test_what_stands_past_a_history_gets_no_gradient(settings):
     model = encoder(settings)
     vectors, lengths = histories()

@@ -150,3 +150,18 @@ def test_bce_stays_finite_at_scores_where_a_sigmoid_is_0_or_1():
     queries, vectors, batch = worked_batch()
     loss = losses.bce(1000 * queries, vectors, batch)
     assert torch.isfinite(loss)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4])
+def test_full_softmax_is_the_same_in_chunks(chunk, monkeypatch):
+    batch, queries, vectors = vectors_of("full_softmax")
+    assert len(queries) > 4 and len(queries) % 4
+    whole = losses.full_softmax(queries, vectors, batch)
+    monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
+    chunked = losses.full_softmax(1.0 * queries, 1.0 * vectors, batch)
+    assert chunked.item() == pytest.approx(whole.item(), rel=0, abs=1e-12)
+    expected = torch.autograd.grad(2 * whole, (queries, vectors))
+    for one, other in zip(
+        torch.autograd.grad(2 * chunked, (queries, vectors)), expected, strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
