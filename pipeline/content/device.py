@@ -8,6 +8,7 @@ import sys
 
 import torch
 
+from pipeline.content import processes
 from pipeline.data import files
 
 SHARE = 0.4  # of a GPU's free memory that contents may take
@@ -45,10 +46,11 @@ def set_threads(threads: int) -> None:
 
 
 def name(device: torch.device) -> str:
-    """Name the device for a cost table, such as `NVIDIA H100` or `cpu x86_64, 2 threads`."""
+    """Name all processes' devices for a cost table: `2 x NVIDIA H100`, `cpu x86_64, 2 threads`."""
+    several = f"{processes.size()} x " if processes.size() > 1 else ""
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu {platform.machine()}, {torch.get_num_threads()} threads"
+        return several + torch.cuda.get_device_name(device)
+    return f"{several}cpu {platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def precision(device: torch.device) -> torch.dtype:

@@ -80,12 +80,11 @@ def run(
 def spent(jobs: Mapping[str, Job], seconds: float, where: torch.device) -> dict[str, object]:
     """Say what it cost: so many seconds of all processes side by side; memory is of this one."""
     items = sum(int(job.content.present.sum()) for job in jobs.values())
-    several = f"{processes.size()} x " if processes.size() > 1 else ""
     return {
         "seconds": seconds,
         "items_per_second": items / seconds,
         "peak_memory_bytes": device.peak_memory(where),
-        "device": several + device.name(where),
+        "device": device.name(where),
         "parameters": sum(p.numel() for j in jobs.values() for p in j.encoder.parameters()),
     }
 

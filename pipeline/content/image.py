@@ -15,7 +15,7 @@ from pipeline.content.blocks import HIDDEN, Encoder
 from pipeline.content.specification import Preprocess, Spec
 from pipeline.data import covers, files
 
-HASHED = 256  # covers read at a time: 40 MB at 224 pixels
+READ = 256  # covers read at a time: 40 MB at 224 pixels
 
 # What a reader of models raises where a name, a file or an option does not fit.
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError)
@@ -149,15 +149,19 @@ class ImageContent:
 
     def stay(self, where: torch.device) -> None:
         """Keep all covers on a GPU if it has room, for an encoder that reads them at every step."""
-        if device.has_room(where, self.pixels.nbytes):
-            self.resident = torch.from_numpy(np.asarray(self.pixels)).to(where)
+        if not device.has_room(where, self.pixels.nbytes):
+            return
+        self.resident = torch.empty(self.pixels.shape, dtype=torch.uint8, device=where)
+        for start in range(0, len(self.pixels), READ):
+            some = self.pixels[start : start + READ].copy()  # torch takes no read-only memory
+            self.resident[start : start + READ] = torch.from_numpy(some)
 
     def digest(self) -> str:
         """Hash the covers in the items' order, missing ones as such."""
         digest = hashlib.sha256(f"{self.pixels.shape[1:]}".encode() + self.present.tobytes())
         rows = self.rows[self.present]
-        for start in range(0, len(rows), HASHED):
-            digest.update(self.pixels[rows[start : start + HASHED]].tobytes())
+        for start in range(0, len(rows), READ):
+            digest.update(self.pixels[rows[start : start + READ]].tobytes())
         return digest.hexdigest()
 
 

@@ -23,7 +23,7 @@ class Lora(Section):
     layers: int | Literal["all"]  # so many blocks from the top; what stands above them gets none
 
 
-def adapt(encoder: Encoder, settings: Lora, seed: int = 0) -> None:
+def adapt(encoder: Encoder, settings: Lora, seed: int) -> None:
     """Freeze an encoder and let adapters inside its top blocks train; its vectors stay as they are.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.content import device, embed, encoders
+from pipeline.content import device, embed, encoders, processes
 from pipeline.content.blocks import CHUNK, HIDDEN, MASK, Content, Encoder
 from pipeline.content.progress import Progress
 from pipeline.data import files, scratch
@@ -41,7 +41,8 @@ class Kept:
         shape = (sum(rows), *about["shape"])
         dtype = {str(d): d for d in (torch.float64, torch.float32, torch.bfloat16)}[about["dtype"]]
         size = int(np.prod(shape))
-        flat = torch.from_file(str(folder / DATA), shared=False, size=size, dtype=dtype)
+        # Shared: a private map counts as memory, and one larger than the machine's is refused.
+        flat = torch.from_file(str(folder / DATA), shared=True, size=size, dtype=dtype)
         self.flat = flat.view(shape)  # [rows, ...], mapped from disk
         if device.has_room(where, self.bytes):
             self.flat = self.flat.to(where)
@@ -104,9 +105,9 @@ def keep(
         content.digest(),
     ]
     folder = root / f"prefix-{scratch.key(described, [], [Path(__file__).parent])}"
-    with scratch.locked(folder):
-        if not _is_whole(folder):
-            fill(encoder.to(where), content, folder)
+    with processes.alone(folder):
+        if processes.is_first() and not _is_whole(folder):
+            fill(encoder.to(where), content, folder)  # while the others wait
     return Kept(folder, content, where)
 
 

@@ -21,15 +21,6 @@ class Events(NamedTuple):
     last: np.ndarray  # [U] int64
 
 
-def read(interactions: pl.LazyFrame) -> pl.DataFrame:
-    """Collect the interactions of a `raw.Raw` in the file's order, with encoded ids."""
-    frame = interactions.collect(engine="streaming")
-    texts = [frame[name] for name in ("user", "item") if frame.schema[name] == pl.String]
-    frame = frame.with_columns(ids.encode(column) for column in texts)
-    place = pl.col("line").cast(pl.Int64) * 2**32 + pl.col("position")
-    return frame if frame.select(place.is_sorted()).item() else frame.sort("line", "position")
-
-
 def numbers(interactions: pl.DataFrame, items: pl.Series) -> np.ndarray:
     """Find the number of each interaction's item in the item table: [n] int32, 0 if unknown."""
     names = pl.DataFrame({"id": ids.names(interactions["item"])})
@@ -42,7 +33,7 @@ def put_in_order(interactions: pl.DataFrame, items: np.ndarray) -> Events:
     """Number the users by sorted id, and sort what they did by time, then the file's order.
 
     Args:
-        interactions: what `read` gave.
+        interactions: those of a `raw.Raw`.
         items: [n] int32, the number of each one's item; those with 0 are left out.
     """
     users, times = ids.codes(interactions["user"]), interactions["timestamp"].to_numpy()

@@ -69,7 +69,7 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
         row_index_offset=1,
     ).filter(~pl.all_horizontal(pl.col(names).is_null()))  # blank lines
     time = pl.col("timestamp").cast(pl.Int64, strict=False) if width == TIMED else pl.lit(0)
-    scan = scan.with_columns(timestamp=time.cast(pl.Int64), position=pl.lit(0, pl.UInt32))
+    scan = scan.with_columns(timestamp=time.cast(pl.Int64))
 
     def rule(row: list[str]) -> str | None:
         if len(row) != width:
@@ -95,9 +95,8 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
     first, second = (ids.names(frame[name]) for name in names[:2])
     order, warning = _order(first, second, items, path)
     return raw.Raw(
-        interactions=frame.rename(dict(zip(names[:2], order, strict=True))).lazy(),
+        interactions=frame.rename(dict(zip(names[:2], order, strict=True))),
         items=items,
-        size=len(frame),
         timed=width == TIMED,
         source=path,
         columns=",".join([*order, "timestamp"][:width]),
@@ -175,13 +174,12 @@ def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw
         users.with_columns(pl.col("item").str.split(" "))
         .explode("item")
         .filter(pl.col("item") != "")
-        .select("user", "item", timestamp=pl.lit(0, pl.Int64), line="line")
-        .with_row_index("position")
+        .select("user", "item", "line", timestamp=pl.lit(0, pl.Int64))
     )
+    encoded = (ids.encode(interactions[name]) for name in ("user", "item"))
     return raw.Raw(
-        interactions=interactions.lazy(),
+        interactions=interactions.with_columns(encoded),
         items=items,
-        size=len(interactions),
         timed=False,
         source=path,
         columns="user,items",

@@ -62,11 +62,10 @@ def prepare(
         f"{domain}: no text", lacking, len(items), settings.max_missing,
         "Check the language or text columns, or raise prepare.max_missing in params.yaml.",
     )  # fmt: skip
-    interactions = events.read(raw.interactions)
-    numbers = events.numbers(interactions, items["id"])
-    unknown = _unknown(interactions, numbers, raw, settings.max_unknown)
+    numbers = events.numbers(raw.interactions, items["id"])
+    unknown = _unknown(raw, numbers, settings.max_unknown)
 
-    ordered = events.put_in_order(interactions, numbers)
+    ordered = events.put_in_order(raw.interactions, numbers)
     again = events.repeats(ordered)
     histories = ordered.histories
     if settings.duplicates == "drop":
@@ -89,7 +88,7 @@ def prepare(
         sequences=histories,
     )
     return prepared, Counts(
-        read=raw.size,
+        read=len(raw.interactions),
         unknown=unknown,
         duplicates=len(again),
         dropped=len(again) if settings.duplicates == "drop" else 0,
@@ -124,19 +123,19 @@ def _sample(users: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(users)[:most])
 
 
-def _unknown(interactions: pl.DataFrame, numbers: np.ndarray, raw: Raw, allowed: float) -> int:
+def _unknown(raw: Raw, numbers: np.ndarray, allowed: float) -> int:
     """Count interactions with unknown items; stop if they are too many."""
     lost = (
-        interactions.filter(numbers == 0)
+        raw.interactions.filter(numbers == 0)
         .group_by(pl.col("item").cast(pl.String))
         .agg(n=pl.len(), line=pl.col("line").min())
         .sort("line", "item")
     )
-    count = int(lost["n"].sum())
-    if count > allowed * raw.size:
+    count, size = int(lost["n"].sum()), len(raw.interactions)
+    if count > allowed * size:
         shown = ", ".join(f"{item!r} (line {line})" for item, _, line in lost.head(SHOWN).rows())
         raise Stop(
-            f"{raw.source}: {count:,} of {raw.size:,} interactions ({count / raw.size:.2%}) are "
+            f"{raw.source}: {count:,} of {size:,} interactions ({count / size:.2%}) are "
             f"with {len(lost):,} items that the item table lacks, more than prepare.max_unknown = "
             f"{allowed:.2%} allows: {shown}; columns were read as {raw.columns}. Complete the "
             "item table, or raise prepare.max_unknown in params.yaml to drop them"

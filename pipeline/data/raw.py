@@ -9,11 +9,9 @@ import polars as pl
 class Raw(NamedTuple):
     """A domain as read, in canonical columns, unfiltered."""
 
-    interactions: pl.LazyFrame  # user, item as `ids.encode` gives them, or String; timestamp
-    # Int64, 0 if there is none; line UInt32 from 1, position UInt32: the file's order, and for
-    # messages
+    interactions: pl.DataFrame  # in the file's order: user, item as `ids.encode` gives them;
+    # timestamp Int64, 0 if there is none; line UInt32 from 1, for messages
     items: pl.DataFrame  # id, text, cover String, unique ids; cover as in tables.ITEMS
-    size: int  # interactions
     timed: bool  # there are timestamps
     source: Path  # the file of the interactions
     columns: str  # the order of columns found, "user,item,timestamp"

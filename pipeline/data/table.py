@@ -51,7 +51,6 @@ def read(folder: Path, columns: Table) -> raw.Raw:
             item=pl.col(columns.item).cast(pl.String),
             timestamp=time.cast(pl.Int64),
             line=ROW,
-            position=pl.lit(0, pl.UInt32),
         ),
         source,
         rules,
@@ -64,9 +63,8 @@ def read(folder: Path, columns: Table) -> raw.Raw:
         raise Stop(f"{source}: not one interaction in it")
     encoded = (ids.encode(interactions[name]) for name in ("user", "item"))
     return raw.Raw(
-        interactions=interactions.with_columns(encoded).lazy(),
+        interactions=interactions.with_columns(encoded),
         items=items,
-        size=len(interactions),
         timed=bool(columns.timestamp),
         source=source,
         columns=",".join(names),

@@ -6,18 +6,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipeline.content import encoders, store
+from pipeline.content import encoders, processes, store
 from pipeline.data import files
 from pipeline.models import items, recommender
 from pipeline.training import grid, runs, schedule
 
 
 def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> None:
-    """Write one trained model of a run: weights, vectors of items and users, its curve."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write one trained model of a run: weights, vectors of items and users, its curve.
+
+    All processes make its item vectors together; the first one alone writes.
+    """
     model, table = trained.model, work.prepared.items
     wanted = np.arange(len(table) + 1) > 0
     vectors = model.item_vectors(wanted, work.machine.embed_batch)
+    if not processes.is_first():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "items.npy", vectors)
     for name, held_out in (("valid", work.split.valid), ("test", work.split.test)):
         np.save(folder / f"queries_{name}.npy", model.queries(held_out.histories, vectors))

@@ -1,8 +1,6 @@
 """A whole run: the search with the first seed, the chosen point with the others, and its cost."""
 
 import contextlib
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +31,16 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
         is_done = out.exists() and cost.exists() and files.read_json(cost)["key"] == key
         if processes.first_says(waited and is_done):
             return
-        # All processes do the same; what the others write is thrown away.
-        with files.atomic_folder(out) if processes.is_first() else elsewhere() as part:
+        nowhere = contextlib.nullcontext(out)  # the others write nothing
+        with files.atomic_folder(out) if processes.is_first() else nowhere as part:
             spent = write_all(work, part, folder)
         if processes.is_first():
             files.write_json(cost, {"key": key, **spent})
             scratch.clear(folder)
 
 
-@contextlib.contextmanager
-def elsewhere() -> Iterator[Path]:
-    """Give a folder that nobody keeps."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
 def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
-    """Train and write every seed, and return what it cost."""
+    """Train every seed, let the first process write it, and return what it cost."""
     seeds, select = work.settings.seeds, work.settings.protocol.select
     if not work.kind.trains:
         taken = work.take()
@@ -64,7 +55,8 @@ def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
             best = point, trained
     assert best is not None, "a search has at least one point"
     point, first = best
-    outputs.write_search(out, tried, point)
+    if processes.is_first():
+        outputs.write_search(out, tried, point)
     phases = {name: phase for _, fitted in tried for name, phase in fitted.items()}
     searched = sum(phase.seconds for phase in phases.values())
     for seed in seeds:

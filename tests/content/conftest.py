@@ -1,6 +1,7 @@
 """Tiny random encoders in the formats of their libraries; nothing is downloaded."""
 
 import json
+import shutil
 
 import numpy as np
 import open_clip
@@ -67,6 +68,20 @@ def bert(tmp_path_factory):
         hidden_dropout_prob=0.5,
     )
     transformers.BertModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def roberta(bert, tmp_path_factory):
+    """BERT's folder with RoBERTa's layers, whose positions count from the pad's id."""
+    folder = tmp_path_factory.mktemp("roberta")
+    shutil.copytree(bert, folder, dirs_exist_ok=True)
+    torch.manual_seed(0)
+    config = transformers.RobertaConfig(
+        vocab_size=20, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=22, pad_token_id=0,
+    )  # fmt: skip
+    transformers.RobertaModel(config).save_pretrained(folder)
     return folder
 
 

@@ -1,97 +1,26 @@
 """The frozen prefix, run once and kept: the same vectors and gradients as the whole encoder."""
 
 import errno
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
-import timm
 import torch
-import transformers
 from transformers import masking_utils
 
-from pipeline.content import encoders, open_clip_images, prefix, text, timm_images
-from pipeline.content.image import ImageContent, resolved
-from pipeline.content.specification import Spec
+from pipeline.content import prefix
+from pipeline.content.blocks import HIDDEN, MASK
+from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
+from tests.content.families import CPU, IMAGES, ITEMS, counted, made, passed, reader, small_timm
 
-CPU = torch.device("cpu")
-ITEMS = np.array([7, 1, 4, 6, 2])  # present in texts and covers but for one each
-
-
-def small_timm(name, **options):
-    torch.manual_seed(0)
-    net = timm.create_model(name, num_classes=0, **options)
-    spec = Spec(library="timm", model=name)
-    return timm_images.TimmEncoder(net, resolved(spec, timm_images.preprocess_of(net)))
-
-
-def small_clip(**vision):
-    config = {"embed_dim": 24, "model_cfg": {}}
-    torch.manual_seed(0)
-    net = open_clip.model._build_vision_tower(24, {"image_size": 64, **vision})
-    spec = Spec(library="open_clip", model="small")
-    return open_clip_images.OpenClipEncoder(net, resolved(spec, {"size": 64}), config)
-
-
-IMAGES = {
-    "timm ViT": lambda: small_timm(
-        "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=16, depth=3, num_heads=2
-    ),
-    "timm Swin": lambda: small_timm(
-        "swin_tiny_patch4_window7_224",
-        img_size=56,
-        embed_dim=16,
-        depths=(1, 1, 2, 1),
-        num_heads=(1, 2, 2, 2),
-    ),
-    "timm EfficientNet": lambda: small_timm("test_efficientnet"),
-    "timm MobileNetV2": lambda: small_timm("mobilenetv2_035"),
-    "timm MobileNetV3": lambda: small_timm("mobilenetv3_small_050"),
-    "timm ResNet": lambda: small_timm("test_resnet"),
-    "timm ConvNeXt": lambda: small_timm("test_convnext"),
-    "open_clip ViT": lambda: small_clip(width=32, layers=3, patch_size=16, head_width=16),
-    "open_clip ResNet": lambda: small_clip(layers=[1, 1, 1, 1], width=16, head_width=16),
-    "open_clip ConvNeXt": lambda: small_clip(
-        timm_model_name="test_convnext", timm_pool="avg", timm_proj="linear"
-    ),
-}
-
-
-@pytest.fixture(scope="session")
-def roberta(bert, tmp_path_factory):
-    """BERT's folder with RoBERTa's layers, whose positions count from the pad's id."""
-    folder = tmp_path_factory.mktemp("roberta")
-    shutil.copytree(bert, folder, dirs_exist_ok=True)
-    torch.manual_seed(0)
-    config = transformers.RobertaConfig(
-        vocab_size=20, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
-        intermediate_size=32, max_position_embeddings=22, pad_token_id=0,
-    )  # fmt: skip
-    transformers.RobertaModel(config).save_pretrained(folder)
-    return folder
-
-
-def made(family, pack, request):
-    """An encoder in float64 and what it reads."""
-    if family in IMAGES:
-        encoder = IMAGES[family]().double()
-        return encoder, ImageContent(pack, encoder)
-    folder = str(request.getfixturevalue(family))
-    encoder = text.SentenceEncoder.fetch(encoders.resolve(folder, "text")).double()
-    return encoder, TextContent(TEXTS, encoder)
-
-
-def passed(encoder, batch):
-    """Vectors of a batch and every trained parameter's gradient."""
-    encoder.zero_grad()
-    vectors = encoder(batch)
-    (vectors**2 * torch.arange(1, len(vectors) + 1)[:, None]).sum().backward()
-    found = {n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None}
-    return {"vectors": vectors.detach(), **found}
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -152,16 +81,6 @@ def test_where_nothing_trains_the_vectors_are_kept(family, pack, request, tmp_pa
     items = ITEMS[content.present[ITEMS]]
     torch.testing.assert_close(encoder(kept.batch(items)), encoder(content.batch(items)))
     assert kept.flat.shape == (content.present.sum(), encoder.width)
-
-
-def counted(monkeypatch):
-    """Count the batches that go through a prefix."""
-    calls = []
-    real = encoders.Encoder.prefix
-    monkeypatch.setattr(
-        encoders.Encoder, "prefix", lambda self, batch: calls.append(1) or real(self, batch)
-    )
-    return calls
 
 
 def test_what_is_kept_is_used_again_while_only_the_top_differs(
@@ -235,6 +154,63 @@ def test_a_disk_that_fills_up_on_the_way_stops_as_well(pack, request, tmp_path, 
     with pytest.raises(files.Stop, match=r"activations need [\d,]+ bytes in"):
         prefix.keep(encoder, content, tmp_path, CPU, "auto")
     assert not list(tmp_path.rglob(prefix.DATA))
+
+
+def test_what_is_kept_may_be_larger_than_the_memory(bert, tmp_path):
+    encoder, content = reader(bert)
+    encoder.unfreeze(1)
+    width = prefix.keep(encoder, content, tmp_path, CPU, "auto").flat.shape[1]
+    data, about = (next(tmp_path.rglob(name)) for name in (prefix.DATA, prefix.ABOUT))
+    wider = 1 << 40  # bytes, without a block on the disk
+    rows = int(content.lengths.sum())
+    described = files.read_json(about) | {"shape": [wider // rows // 8], "bytes": wider}
+    files.write_json(about, described)
+    with data.open("r+b") as file:
+        file.truncate(wider)
+    found = prefix.Kept(about.parent, content, CPU).flat
+    assert found.nbytes > wider - 8 * rows
+    assert found[0, :width].any() and not found[-1, -1]
+
+
+TOGETHER = """
+import sys, time
+from pathlib import Path
+import numpy as np, torch
+from pipeline.content import encoders, prefix, processes, text
+
+def slowly(*given):
+    print("filled by", processes.rank(), flush=True)
+    time.sleep(0.5)
+    fill(*given)
+
+fill, prefix.fill = prefix.fill, slowly
+cpu, root = torch.device("cpu"), Path(sys.argv[2])
+encoder = text.SentenceEncoder.fetch(encoders.resolve(sys.argv[1], "text"))
+encoder.unfreeze(1)
+content = text.TextContent(["red dress", "shoe", "the old wool hat"], encoder)
+with processes.group(cpu):
+    time.sleep(0.5 if processes.is_first() else 0)  # it comes last
+    kept = prefix.keep(encoder, content, root, cpu, "required")
+    torch.save(kept.batch(np.array([2, 3])), root / f"{processes.rank()}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_of_several_processes_the_first_fills_and_the_others_wait(bert, tmp_path):
+    (tmp_path / "together.py").write_text(TOGETHER)
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [sys.executable, *several, tmp_path / "together.py", bert, tmp_path],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "filled by 0\n"
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+    assert found[0].keys() == found[1].keys() == {HIDDEN, MASK}
+    assert all(torch.equal(found[0][name], found[1][name]) for name in (HIDDEN, MASK))
 
 
 def test_a_family_that_is_not_known_goes_without_or_stops(pack, tmp_path, capsys):

@@ -1,6 +1,8 @@
 """Small raw folders to read, and the settings to read them with."""
 
-from pipeline.data import prepare, split, table
+import polars as pl
+
+from pipeline.data import ids, prepare, split, table
 
 TABLE = table.Table(
     interactions="events.csv",
@@ -25,6 +27,13 @@ PAIRS = "".join(f"{item},{user},{time}\n" for item, user, time in EVENTS)
 
 def settings(**changes):
     return prepare.Prepare(**(SETTINGS.model_dump() | changes))
+
+
+def encoded(rows):
+    """The interactions of a `raw.Raw` from (user, item, time) rows."""
+    frame = pl.DataFrame(rows, ["user", "item", "timestamp"], orient="row")
+    frame = frame.with_row_index("line", offset=1)
+    return frame.with_columns(ids.encode(frame[name]) for name in ("user", "item"))
 
 
 def ninerec_folder(root, items=ITEMS, pairs=PAIRS, behaviour=None, name="D"):

@@ -21,7 +21,7 @@ def describe(drawn_from=None):
     users = pl.DataFrame({"id": ["a", "b"], "valid": [4, 7], "test": [2, 8]}, schema=tables.USERS)
     domain = tables.Prepared(items, users, histories)
     read = raw.Raw(
-        pl.LazyFrame(), items, 15, True, Path("d/<i>_pair.csv"), "item,user,timestamp", ["a|b *c*"]
+        pl.DataFrame(), items, True, Path("d/<i>_pair.csv"), "item,user,timestamp", ["a|b *c*"]
     )
     counts = prepare.Counts(15, 1, 2, 0, 1, 3, (5, 1234567), drawn_from)
     return card.card("films", read, domain, counts, PROTOCOL)

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.data import events, sequences
+from tests.data.raw_files import encoded
 
 ITEMS = pl.Series("id", ["a", "b", "c"])
 
 
 def ordered(rows):
     """Put (user, item, time) rows in order, with the interactions as they were read."""
-    frame = pl.DataFrame(rows, ["user", "item", "timestamp"], orient="row").with_row_index("line")
-    read = events.read(frame.lazy().with_columns(position=pl.lit(0, pl.UInt32)))
+    read = encoded(rows)
     return events.put_in_order(read, events.numbers(read, ITEMS))
 
 

@@ -8,12 +8,7 @@ from tests.data.raw_files import EVENTS, ITEMS, PAIRS, ninerec_folder
 
 
 def rows(raw):
-    return [
-        (item, user, time)
-        for user, item, time in raw.interactions.select("user", "item", "timestamp")
-        .collect()
-        .rows()
-    ]
+    return raw.interactions.select("item", "user", "timestamp").rows()
 
 
 @pytest.mark.parametrize("order", ["item,user,timestamp", "user,item,timestamp"])
@@ -27,8 +22,8 @@ def test_either_column_order_is_found_and_reported(tmp_path, order, end):
     raw = ninerec.read(ninerec_folder(tmp_path, pairs=pairs), "en")
     assert raw.columns == order
     assert rows(raw) == EVENTS
-    assert (raw.size, raw.timed, raw.warnings) == (12, True, [])
-    assert raw.interactions.collect()["line"].to_list() == list(range(1, 13))
+    assert (raw.timed, raw.warnings) == (True, [])
+    assert raw.interactions["line"].to_list() == list(range(1, 13))
 
 
 def test_plain_numbers_as_ids_of_both(tmp_path):
@@ -74,7 +69,7 @@ def test_a_name_is_no_pattern(tmp_path):
 def test_behaviour_in_a_folder_whose_name_looks_like_a_pattern(tmp_path):
     behaviour = "u1\tv1 v2\n"
     folder = ninerec_folder(tmp_path / "a[1]", pairs=None, behaviour=behaviour)
-    assert ninerec.read(folder, "en").size == 2
+    assert len(ninerec.read(folder, "en").interactions) == 2
 
 
 def test_a_link_keeps_its_own_name(tmp_path):
@@ -82,7 +77,7 @@ def test_a_link_keeps_its_own_name(tmp_path):
     (tmp_path / "store").mkdir()
     folder.rename(tmp_path / "store" / "0123")
     folder.symlink_to(tmp_path / "store" / "0123")
-    assert ninerec.read(folder, "en").size == 12
+    assert len(ninerec.read(folder, "en").interactions) == 12
 
 
 def test_timestamps_may_use_all_of_64_bits(tmp_path):
@@ -122,12 +117,10 @@ def test_behaviour_is_read_where_no_pair_file_has_times(tmp_path, pairs):
     behaviour = "u1\tv9\nu2\tv3 v1 v3\n\nu1\tv2 v4 \n"
     raw = ninerec.read(ninerec_folder(tmp_path, pairs=pairs, behaviour=behaviour), "en")
     assert raw.source.name == "D_behaviour.tsv"
-    frame = raw.interactions.sort("user", "line", "position").collect()
-    assert list(zip(frame["user"], frame["item"], strict=True)) == [
-        *[("u1", "v2"), ("u1", "v4")],  # the last line of a user counts
-        *[("u2", "v3"), ("u2", "v1"), ("u2", "v3")],
+    assert raw.interactions.select("user", "item", "line").rows() == [
+        *[("u2", "v3", 2), ("u2", "v1", 2), ("u2", "v3", 2)],
+        *[("u1", "v2", 4), ("u1", "v4", 4)],  # the last line of a user counts
     ]
-    assert raw.size == 5
     assert raw.warnings == [
         "D_behaviour.tsv: 1 users' earlier lines were dropped, the last line of a user counts"
     ]

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from pipeline.data import ninerec, prepare, raw, table, tables
 from pipeline.data.files import Stop
-from tests.data.raw_files import ITEMS, PAIRS, PROTOCOL, TABLE, ninerec_folder, settings
+from tests.data.raw_files import (
+    ITEMS,
+    PAIRS,
+    PROTOCOL,
+    TABLE,
+    encoded,
+    ninerec_folder,
+    settings,
+)
 
 
 def prepared(tmp_path, items=ITEMS, pairs=PAIRS, behaviour=None, **changes):
@@ -212,15 +220,12 @@ def test_where_there_are_fewer_users_all_are_taken(tmp_path):
 )
 def test_histories_agree_with_a_plain_loop(rows, what):
     rows = [("u", i, i) for i in range(1, 13)] + rows
-    events = pl.DataFrame(
-        [(user, f"v{item}", time) for user, item, time in rows], ["user", "item", "timestamp"],
-        orient="row",
-    ).with_row_index("line").with_columns(position=pl.lit(0, pl.UInt32))  # fmt: skip
+    events = encoded([(user, f"v{item}", time) for user, item, time in rows])
     items = pl.DataFrame(
         {"id": [f"v{i}" for i in range(1, 13)], "text": ["t"] * 12, "cover": [None] * 12},
         schema=tables.ITEMS,
     )
-    read = raw.Raw(events.sort("item").lazy(), items, len(rows), True, ninerec.Path("x"), "", [])
+    read = raw.Raw(events, items, True, ninerec.Path("x"), "", [])
     domain, counts = prepare.prepare("x", read, settings(duplicates=what), PROTOCOL)
 
     expected = {}

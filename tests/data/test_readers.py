@@ -1,5 +1,7 @@
 """Formats by name."""
 
+import numpy as np
+import polars as pl
 import pytest
 
 from pipeline.data import readers
@@ -8,7 +10,34 @@ from tests.data.raw_files import TABLE, ninerec_folder
 
 
 def test_the_format_picks_the_reader(tmp_path):
-    assert readers.read("ninerec", ninerec_folder(tmp_path), "en", TABLE).size == 12
+    assert len(readers.read("ninerec", ninerec_folder(tmp_path), "en", TABLE).interactions) == 12
+
+
+@pytest.mark.parametrize("kind", ["pair.csv", "behaviour.tsv", "events.csv", "events.parquet"])
+def test_many_interactions_come_in_the_files_order(tmp_path, kind):
+    n = 200_000
+    rng = np.random.default_rng(0)
+    drawn = {"who": rng.integers(0, 5000, n), "what": rng.integers(1, 12, n)}
+    frame = pl.DataFrame(drawn).select(
+        who="u" + pl.col("who").cast(pl.String), what="v" + pl.col("what").cast(pl.String)
+    )
+    folder, columns = ninerec_folder(tmp_path, pairs=None), TABLE
+    match kind:
+        case "pair.csv":
+            frame.write_csv(folder / "D_pair.csv", include_header=False)
+        case "behaviour.tsv":
+            frame = frame.sort("who", maintain_order=True)
+            lists = frame.group_by("who", maintain_order=True).agg(pl.col("what").str.join(" "))
+            lists.write_csv(folder / "D_behaviour.tsv", include_header=False, separator="\t")
+        case "events.csv" | "events.parquet":
+            write = frame.write_csv if kind.endswith("csv") else frame.write_parquet
+            write(folder / kind)
+            (folder / "goods.csv").write_text("sku,name,blurb\nv1,a,b\n")
+            columns = TABLE.model_copy(update={"interactions": kind, "timestamp": ""})
+    form = "table" if kind.startswith("events") else "ninerec"
+    found = readers.read(form, folder, "en", columns).interactions
+    assert found["line"].is_sorted()
+    assert found.select("user", "item").rows() == frame.rows()
 
 
 def test_an_unknown_format_names_the_known(tmp_path):

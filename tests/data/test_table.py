@@ -36,7 +36,7 @@ def test_both_formats_give_the_same_tables(tmp_path, columns):
         write(tmp_path / name)
     raw = table.read(tmp_path, with_(columns, cover="file"))
 
-    assert raw.interactions.select("user", "item", "timestamp").collect().rows() == [
+    assert raw.interactions.select("user", "item", "timestamp").rows() == [
         *[("7", "a", 3), ("7", "b", 1), ("8", "a", 2)]
     ]
     assert raw.items.rows() == [
@@ -44,7 +44,7 @@ def test_both_formats_give_the_same_tables(tmp_path, columns):
         ("b", "dry", ""),
         ("c", None, "x.png"),
     ]
-    assert (raw.size, raw.timed, raw.columns, raw.warnings) == (3, True, "who,what,when", [])
+    assert (raw.timed, raw.columns, raw.warnings) == (True, "who,what,when", [])
 
 
 @pytest.mark.parametrize("columns", [TABLE, PARQUET])
@@ -57,7 +57,7 @@ def test_a_name_is_no_pattern(tmp_path, columns):
             write(where / name.replace("events", "ev*s"))
             write(where / name)
     name = columns.interactions.replace("events", "ev*s")
-    assert table.read(folder, with_(columns, interactions=name)).size == 3
+    assert len(table.read(folder, with_(columns, interactions=name)).interactions) == 3
 
 
 @pytest.mark.parametrize("values", [["", "", ""], [None, None, None]])
@@ -80,7 +80,7 @@ def test_a_column_may_be_called_anything(tmp_path, columns, column):
         write = frame.write_csv if name.endswith("csv") else frame.write_parquet
         write(tmp_path / name)
     raw = table.read(tmp_path, with_(columns, user=column, text=[column]))
-    assert raw.interactions.select("user").collect()["user"].to_list() == ["7", "7", "8"]
+    assert raw.interactions["user"].to_list() == ["7", "7", "8"]
     assert raw.items["text"].to_list() == ["Boots", None, None]
 
 
@@ -88,7 +88,7 @@ def test_a_timestamp_may_use_all_of_64_bits(tmp_path):
     GOODS.write_csv(tmp_path / "goods.csv")
     text = f"who,what,when\nu,a,{2**63 - 1}\nu,b,+5\nu,c,{-(2**63)}\n"
     (tmp_path / "events.csv").write_text(text)
-    found = table.read(tmp_path, TABLE).interactions.collect()["timestamp"].to_list()
+    found = table.read(tmp_path, TABLE).interactions["timestamp"].to_list()
     assert found == [2**63 - 1, 5, -(2**63)]
 
 
@@ -96,7 +96,7 @@ def test_without_a_timestamp_the_file_is_in_order(tmp_path):
     EVENTS.write_csv(tmp_path / "events.csv")
     GOODS.write_csv(tmp_path / "goods.csv")
     raw = table.read(tmp_path, with_(TABLE, timestamp="", text=["name"]))
-    frame = raw.interactions.collect()
+    frame = raw.interactions
     assert frame["timestamp"].to_list() == [0, 0, 0]
     assert frame["line"].to_list() == [2, 3, 4]
     assert (raw.timed, raw.columns) == (False, "who,what")
@@ -108,7 +108,7 @@ def test_without_a_timestamp_the_file_is_in_order(tmp_path):
 def test_dates_and_whole_numbers_are_times(tmp_path, times):
     EVENTS.with_columns(when=pl.Series(times)).write_parquet(tmp_path / "events.parquet")
     GOODS.write_parquet(tmp_path / "goods.parquet")
-    frame = table.read(tmp_path, PARQUET).interactions.collect()
+    frame = table.read(tmp_path, PARQUET).interactions
     assert frame.sort("timestamp")["line"].to_list() == [2, 3, 1]
 
 
