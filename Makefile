@@ -46,27 +46,31 @@ break-even: $(READY)
 		$(if $(USER_ENCODER),--user-encoder $(USER_ENCODER)) \
 		--out artifacts/breakeven
 
-# Embedding against the bare encoder; its table is in benchmarks/README.md.
+# Benchmarks, each with its table in benchmarks/README.md; ARGS: options, which --help lists.
+
+# Embedding against the bare encoder; less of it: ARGS="--items 512".
 .PHONY: bench-embed
 bench-embed: $(READY)
-	$(BIN)/python -m benchmarks.embed
+	$(BIN)/python -m benchmarks.embed $(ARGS)
 
-# Search against bare FAISS; the table of each benchmark is in benchmarks/README.md.
+# Search against bare FAISS; less of it: ARGS="--shape 2000x8000x64 --no-growth".
 .PHONY: bench-search
 bench-search: $(READY)
-	$(BIN)/python -m benchmarks.search
+	$(BIN)/python -m benchmarks.search $(ARGS)
 
-# The user encoder beside other libraries; PEERS: a folder with their virtual environments.
+# The user encoder beside other libraries; PEERS: a folder with their virtual environments, SCRIPTS:
+# one with their scripts.
 .PHONY: bench-sequence
 bench-sequence: $(READY)
-	$(BIN)/python -m benchmarks.sequence $(if $(PEERS),--peers $(PEERS))
+	$(BIN)/python -m benchmarks.sequence $(if $(PEERS),--peers $(PEERS)) \
+		$(if $(SCRIPTS),--scripts $(SCRIPTS)) $(ARGS)
 
-# A training step beside NineRec's; ARGS: some of it, such as "--part steps --content text".
+# A training step beside NineRec's; some of it: ARGS="--part steps --data hm --content text".
 .PHONY: bench-end2end
 bench-end2end: $(READY)
 	$(BIN)/python -m benchmarks.end2end $(ARGS)
 
-# Preparing a domain of 25 M interactions; ARGS: less of it, such as "--no-noop --repeats 1".
+# Preparing a domain of 25 M interactions; less of it: ARGS="--interactions 100000 --no-noop".
 .PHONY: bench-prepare
 bench-prepare: $(READY)
 	$(BIN)/python -m benchmarks.prepare $(ARGS)

@@ -57,7 +57,7 @@ class Case(NamedTuple):
 
 def main(
     items: Annotated[int, typer.Option(help="of each kind; 0: by device")] = 0,
-    repeats: Annotated[int, typer.Option()] = 3,
+    repeats: Annotated[int, typer.Option(help=measure.REPEATS)] = 0,
     batch: Annotated[int, typer.Option(help="items a pass; 0: machine.embed_batch")] = 0,
 ) -> None:
     """Compare for long and short texts and for covers, on the device of params.yaml."""
@@ -77,7 +77,7 @@ def main(
             found[case.name] = compare(case, settings, where, folder / "out", repeats)
             case.encoder.to("cpu")
     results = {"device": device.name(where), "items": n, "batch": settings.embed_batch, **found}
-    measure.write(NAME, results, table(found, n, settings.embed_batch))
+    measure.write_run(NAME, results, table(found, n, settings.embed_batch))
 
 
 def texts(prepared: Path, encoder: encoders.Encoder, n: int, mean: int) -> Case:

@@ -1,10 +1,11 @@
 """End to end at almost the cost of frozen: our training step against NineRec's.
 
-    python -m benchmarks.end2end                                   all of it, hours on a CPU
+    python -m benchmarks.end2end                                all of it, hours on a CPU
     python -m benchmarks.end2end --part steps --content text --layers 2 --data hm
-    python -m benchmarks.end2end --device cuda                     encoders of BERT-base's size
+    python -m benchmarks.end2end --device cuda                  encoders of BERT-base's size
 
-Parts that are run apart come together in results/end2end.json; what is measured again is replaced.
+Parts that are run apart come together in results/end2end.json, each with its own machine and date;
+what is measured again is replaced.
 """
 
 import itertools
@@ -20,6 +21,7 @@ import typer
 from benchmarks import end2end_data as data
 from benchmarks import end2end_epoch as epoch
 from benchmarks import end2end_ladder as ladder
+from benchmarks import end2end_linearity as linearity
 from benchmarks import end2end_sides as sides
 from benchmarks import end2end_steps as steps
 from benchmarks import end2end_tables as tables
@@ -31,7 +33,7 @@ PARTS: dict[str, Callable[[sides.Setup, sides.Case, int], dict[str, Any]]] = {
     "steps": steps.compare,
     "ladder": ladder.climb,
     "epochs": epoch.compare,
-    "linearity": steps.linearity,
+    "linearity": linearity.compare,
 }
 # By device: encoders; of ours, steps a repeat; of theirs, users a step and steps a repeat.
 SIZES = {"cpu": ("small", 2, 8, 1), "cuda": ("base", 12, 32, 3)}
@@ -45,13 +47,19 @@ def main(
     part: Annotated[list[Part] | None, typer.Option(help="default: all")] = None,
     domain: Annotated[list[Domain] | None, typer.Option("--data", help="default: both")] = None,
     content: Annotated[list[Content] | None, typer.Option(help="default: all")] = None,
-    layers: Annotated[list[str] | None, typer.Option(help="top blocks; default: 2, all")] = None,
-    texts: Annotated[list[str] | None, typer.Option(help="tokens; default: 30, whole")] = None,
-    encoders: Annotated[Literal["small", "base", "auto"], typer.Option()] = "auto",
+    layers: Annotated[
+        list[str] | None, typer.Option(help="top blocks that train; default: 2, all")
+    ] = None,
+    texts: Annotated[
+        list[str] | None, typer.Option(help="tokens of a text; default: 30, whole")
+    ] = None,
+    encoders: Annotated[
+        Literal["small", "base", "auto"], typer.Option(help="auto: by device")
+    ] = "auto",
     device: Annotated[Literal["cpu", "cuda", "auto"], typer.Option()] = "auto",
-    users: Annotated[int, typer.Option(help="a step of ours")] = 64,
-    reference_users: Annotated[int, typer.Option(help="a step of theirs; 0: by device")] = 0,
-    repeats: Annotated[int, typer.Option(help="0: 5 where one takes under a minute, or 3")] = 0,
+    users: Annotated[int, typer.Option(help="of a step of ours")] = 64,
+    reference_users: Annotated[int, typer.Option(help="of a step of theirs; 0: by device")] = 0,
+    repeats: Annotated[int, typer.Option(help=measure.REPEATS)] = 0,
 ) -> None:
     """Measure what is asked for and write it beside what is known."""
     kind = devices.pick(device).type
@@ -106,11 +114,15 @@ def cases(
 
 
 def belongs(part: str, case: sides.Case) -> bool:
-    """Tell whether a case has this part: all have steps, some the rest, with a kept prefix."""
+    """Tell whether a case has this part: all have steps, some the rest.
+
+    The ladder and epochs are of a kept prefix; linearity is that of one encoder.
+    """
     if part == "steps":
         return True
-    wanted = {"ladder": "source", "epochs": "hm", "linearity": "hm"}[part]
-    return case.place.name == wanted and case.layers != "all"
+    if part == "linearity":
+        return case.place.name == "hm" and case.content != "both" and case.texts != "whole"
+    return case.place.name == {"ladder": "source", "epochs": "hm"}[part] and case.layers != "all"
 
 
 def words(setup: sides.Setup, case: sides.Case) -> dict[str, str]:
@@ -131,9 +143,14 @@ def keep(part: str, setup: sides.Setup, case: sides.Case, row: dict[str, Any]) -
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     results = {name: known.get(name, {}) for name in PARTS}
     named = words(setup, case)
-    about = {"case": named, "where": sides.name(setup), "machine": measure.machine()}
-    sizes = {"users": setup.users, "reference_users": setup.reference_users}
-    results[part][" ".join(named.values())] = about | sizes | row
+    about = {
+        "case": named,
+        "machine": measure.machine(),
+        "domain": {"users": case.place.users, "items": case.place.items},
+        "users": setup.users,
+        "reference_users": setup.reference_users,
+    }
+    results[part][" ".join(named.values())] = about | row
     measure.write(NAME, results, tables.whole(results))
 
 

@@ -47,6 +47,10 @@ class Scale(NamedTuple):
 
 
 SCALES = {"small": Scale(64, 128), "base": Scale(1024, 224)}
+ENCODERS = {  # by scale and modality, as `text_encoder` and `image_encoder` make them
+    "small": {"text": "all-MiniLM-L6-v2", "image": "MobileNetV2"},
+    "base": {"text": "BERT-base", "image": "ViT-B/32"},
+}
 
 
 class Place(NamedTuple):

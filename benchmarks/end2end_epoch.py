@@ -34,20 +34,31 @@ class Epoch(NamedTuple):
 def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any]:
     """Measure an epoch of each run in turn.
 
+    Args:
+        setup: sizes.
+        case: what trains on what.
+        repeats: as `measure.due` takes them.
+
     Returns:
-        Seconds and bytes by run and repeat, the ratios of end2end to frozen, and the bytes kept.
+        Seconds and bytes by run and repeat, the ratios of end2end to frozen, what trained and the
+        bytes kept.
     """
     # The prefix is filled here, and no part of an epoch.
-    cache = sides.kept(sides.ours(setup, case, LOSS).work)["bytes"]
-    found: dict[str, list[Epoch]] = {run: [] for run in RUNS}
-    for repeat in range(repeats or steps.FEW):
+    joint = sides.ours(setup, case, LOSS)
+    trained, cache = sides.trained(joint.encoders), sides.kept(joint.work)["bytes"]
+    del joint
+    seconds: dict[str, list[float]] = {run: [] for run in RUNS}
+    memory: dict[str, list[float]] = {run: [] for run in RUNS}
+    repeat = 0
+    while repeat < measure.due(seconds, repeats):
         for run in RUNS[:: 1 if repeat % 2 == 0 else -1]:
-            found[run].append(_in_own_process(run, setup, case))
-            epoch = found[run][-1]
+            epoch = _in_own_process(run, setup, case)
+            seconds[run].append(epoch.seconds)
+            memory[run].append(float(epoch.memory))
             measure.say(f"{run}: {epoch.seconds:.1f} s, {epoch.memory / 1e6:,.0f} MB")
-    seconds = {run: [epoch.seconds for epoch in found[run]] for run in RUNS}
-    memory = {run: [float(epoch.memory) for epoch in found[run]] for run in RUNS}
+        repeat += 1
     return {
+        "trained": trained,
         "seconds": seconds,
         "memory": memory,
         "time_ratio": steps.ratio(seconds["end2end"], seconds["frozen"]),

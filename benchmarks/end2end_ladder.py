@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from pipeline.content import device
 from pipeline.content.blocks import CHUNK
 from pipeline.data.sequences import PAD
 from pipeline.machine import PrefixCache
+
+UPDATE = "update"  # beside the rungs: the optimizer's step, the same for all rungs of theirs
 
 
 class InPasses(ninerec_step.Model):
@@ -41,29 +43,54 @@ class Distinct(InPasses):
         return F.embedding(where, vectors).view(*items.shape, -1)
 
 
+class Rung(NamedTuple):
+    """One way to do a step."""
+
+    call: Callable[[int], None]  # takes the first of its steps
+    users: int  # that a call trains
+    updates: bool  # whether the optimizer's step is in it; else it is timed apart and added
+
+
 def climb(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any]:
-    """Time every rung on a case.
+    """Time every rung on a case, each with its optimizer's step.
+
+    Args:
+        setup: sizes.
+        case: what trains on what.
+        repeats: as `measure.due` takes them.
 
     Returns:
-        By rung, seconds a user and repeat; by rung but the first, the ratio of the first to it, and
-        of the one before to it.
+        What trains; by rung, seconds a user and repeat; by rung but the first, the ratio of the
+        first to it, and of the one before to it.
     """
+    first = sides.reference(setup, case)
+    fed = sides.feed(setup, sides.work(setup, case, "bce"))
     few = (setup.reference_users, setup.reference_steps)
-    whole = (setup.users, 1)
+
+    def theirs(step: ninerec_step.Step, users: int, times: int) -> Rung:
+        return Rung(sides.gradients(step, fed, users, times), users * times, updates=False)
+
+    in_passes = sides.reference(setup, case, InPasses)
+    distinct = sides.reference(setup, case, Distinct)
     rungs = {
-        "NineRec's step": theirs(setup, case, ninerec_step.Model, *few),
-        f"... in passes of {CHUNK} slots": theirs(setup, case, InPasses, *few),
-        "... distinct items, no padding slots": theirs(setup, case, Distinct, *whole),
-        "... at their true length": ours(setup, case, "bce", "off"),
+        "NineRec's step": theirs(first, *few),
+        f"... in passes of {CHUNK} slots": theirs(in_passes, *few),
+        "... distinct items, no padding slots": theirs(distinct, setup.users, 1),
+        "... by our trainer, texts at their true length": ours(setup, case, "bce", "off"),
         "... frozen prefix kept: ours, bce": ours(setup, case, "bce", "auto"),
         "... no negatives to encode: ours, in_batch": ours(setup, case, "in_batch", "auto"),
     }
-    calls = {name: call for name, (call, _) in rungs.items()}
-    fed = sides.feed(setup, sides.work(setup, case, "bce"))
-    seconds = steps.in_turn(setup, fed, calls, repeats)
-    per_user = {name: [s / rungs[name][1] for s in seconds[name]] for name in rungs}
+    calls = {name: rung.call for name, rung in rungs.items()}
+    seconds = steps.in_turn(setup, fed, calls | {UPDATE: lambda _: sides.update(first)}, repeats)
+    per_user = {
+        name: [s / rung.users for s in seconds[name]]
+        if rung.updates
+        else steps.together(seconds[name], rung.users, seconds[UPDATE], setup.users)
+        for name, rung in rungs.items()
+    }
     names = [*rungs]
     return {
+        "trained": sides.trained(first.model.encoders),
         "seconds_a_user": per_user,
         "to_first": {name: steps.ratio(per_user[names[0]], per_user[name]) for name in names[1:]},
         "to_former": {
@@ -73,26 +100,11 @@ def climb(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any]:
     }
 
 
-def theirs(
-    setup: sides.Setup, case: sides.Case, kind: type[ninerec_step.Model], users: int, times: int
-) -> tuple[Callable[[int], None], int]:
-    """Give a rung in NineRec's manner: steps of some users, and the users a call trains."""
-    step = sides.reference(setup, case, kind)
-    fed = sides.feed(setup, sides.work(setup, case, "bce"))
-    gradients = sides.gradients(step, fed, users, times)
+def ours(setup: sides.Setup, case: sides.Case, loss: str, cache: PrefixCache) -> Rung:
+    """Give a rung of our trainer: steps of all users."""
+    made = sides.ours(setup, case, loss, cache)
 
     def call(first: int) -> None:
-        gradients(first)
-        if users == setup.users:  # else an update would be charged to too few
-            step.update()
-        sides.wait(step.where)
+        made.train(first, setup.steps)
 
-    return call, users * times
-
-
-def ours(
-    setup: sides.Setup, case: sides.Case, loss: str, cache: PrefixCache
-) -> tuple[Callable[[int], None], int]:
-    """Give a rung of our trainer: steps of all users, and the users a call trains."""
-    made = sides.ours(setup, case, loss, cache)
-    return (lambda first: made.train(first, setup.steps)), setup.users * setup.steps
+    return Rung(call, setup.users * setup.steps, updates=True)

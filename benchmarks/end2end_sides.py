@@ -9,10 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks import end2end_data as data
 from benchmarks import ninerec_step
-from pipeline.content import device, prefix
+from pipeline.content import prefix
+from pipeline.content.blocks import Encoder
 from pipeline.data import sequences
 from pipeline.machine import PrefixCache
 from pipeline.models.items import EndToEndTower
@@ -53,6 +55,13 @@ class Ours(NamedTuple):
     work: runs.Work
     phase: loop.Phase
     feed: batches.Batches
+
+    @property
+    def encoders(self) -> nn.ModuleDict:
+        """The encoders that train."""
+        tower = self.phase.model.tower
+        assert isinstance(tower, EndToEndTower)
+        return tower.encoders
 
     def train(self, first: int, steps: int) -> None:
         """Do some steps of the first epoch as an epoch does them, and wait for the device."""
@@ -142,6 +151,12 @@ def reference(
     return ninerec_step.Step(joined, made.device)
 
 
+def update(step: ninerec_step.Step) -> None:
+    """Apply the gradients of one of their steps, whose cost does not grow with its users."""
+    step.update()
+    wait(step.where)
+
+
 def gradients(
     step: ninerec_step.Step, fed: batches.Batches, users: int, times: int
 ) -> Callable[[int], None]:
@@ -172,6 +187,26 @@ def slots(fed: batches.Batches, step: int, users: int) -> ninerec_step.Slots:
     return ninerec_step.Slots(laid_out.positives[:users], laid_out.negatives[:users])
 
 
+def trained(found: nn.ModuleDict) -> dict[str, dict[str, int]]:
+    """Say what trains of the encoders of a model, as found in them.
+
+    Returns:
+        By modality: `layers`, the blocks in which a weight trains, of `blocks`, and the `weights`
+        that train, of `whole`.
+    """
+    said = {}
+    for modality, encoder in found.items():
+        assert isinstance(encoder, Encoder)
+        blocks = [[p.requires_grad for p in block.parameters()] for block in encoder.blocks()]
+        said[modality] = {
+            "layers": sum(map(any, blocks)),
+            "blocks": len(blocks),
+            "weights": sum(p.numel() for p in encoder.parameters() if p.requires_grad),
+            "whole": sum(p.numel() for p in encoder.parameters()),
+        }
+    return said
+
+
 def kept(made: runs.Work) -> dict[str, float]:
     """Say what keeping the prefix took: seconds, bytes and items, of the items at hand."""
     found = [c for c in made.contents.values() if isinstance(c, prefix.Kept)]
@@ -186,8 +221,3 @@ def wait(where: torch.device) -> None:
     """Wait until a GPU has done what it was told."""
     if where.type == "cuda":
         torch.cuda.synchronize(where)
-
-
-def name(setup: Setup) -> str:
-    """Name the device."""
-    return device.name(torch.device(setup.device))

@@ -1,7 +1,6 @@
 """A training step of ours against one of theirs, on the same users in turn; a user's seconds."""
 
 import itertools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,6 @@ from pipeline.data.sequences import PAD
 from pipeline.training import batches
 
 LOSSES = ("in_batch", "bce")
-MINUTE, MANY, FEW = 60.0, 5, 3  # repeats: 5 where one takes less than a minute, else 3
 EPOCHS = 10  # over which the prefix's cost is spread
 
 
@@ -24,10 +22,11 @@ def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any
     Args:
         setup: sizes.
         case: what trains on what.
-        repeats: 0 for 5 or 3, by how long one takes.
+        repeats: as `measure.due` takes them.
 
     Returns:
-        Seconds a user trained, by side and repeat, their ratios, what was encoded and kept.
+        Seconds a user trained, by side and repeat, their ratios, what trained, was encoded and
+        kept.
     """
     made = {loss: sides.ours(setup, case, loss) for loss in LOSSES}
     theirs = sides.reference(setup, case)
@@ -36,28 +35,35 @@ def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any
     def train(loss: str) -> Callable[[int], None]:
         return lambda first: made[loss].train(first, setup.steps)
 
-    def update(_: int) -> None:
-        theirs.update()
-        sides.wait(theirs.where)
-
     calls = {
         "gradients": sides.gradients(theirs, made["bce"].feed, users, times),
-        "update": update,
+        "update": lambda _: sides.update(theirs),
         **{loss: train(loss) for loss in LOSSES},
     }
     seconds = in_turn(setup, made["bce"].feed, calls, repeats)
     per_user = {loss: [s / (setup.users * setup.steps) for s in seconds[loss]] for loss in LOSSES}
-    # Their gradients cost the same for each user; a step as large as ours has one update.
-    per_user["theirs"] = [
-        gradients / (users * times) + updated / setup.users
-        for gradients, updated in zip(seconds["gradients"], seconds["update"], strict=True)
-    ]
+    per_user["theirs"] = together(
+        seconds["gradients"], users * times, seconds["update"], setup.users
+    )
     return {
+        "trained": sides.trained(theirs.model.encoders),
         "seconds_a_user": per_user,
         "ratio": {loss: ratio(per_user["theirs"], per_user[loss]) for loss in LOSSES},
         "encoded": {loss: encoded(made[loss], theirs.model.tokens) for loss in LOSSES},
         "prefix": spread_prefix(case.place, sides.kept(made["bce"].work)),
     }
+
+
+def together(gradients: list[float], trained: int, updates: list[float], users: int) -> list[float]:
+    """Give the seconds a user of their step, repeat by repeat.
+
+    Args:
+        gradients: seconds of those of `trained` users, which cost the same for each.
+        trained: so many.
+        updates: seconds of the optimizer's step, one for all `users` of a step as large as ours.
+        users: so many.
+    """
+    return [g / trained + u / users for g, u in zip(gradients, updates, strict=True)]
 
 
 def in_turn(
@@ -72,7 +78,7 @@ def in_turn(
         setup: how many steps a call does.
         fed: whose steps.
         calls: by name; each gets the first step to do.
-        repeats: 0 for 5 or 3, by how long one takes.
+        repeats: as `measure.due` takes them.
 
     Returns:
         By name, seconds a repeat.
@@ -85,11 +91,7 @@ def in_turn(
         return lambda: call(next(turns))
 
     candidates = {name: bound(call) for name, call in calls.items()}
-    began = time.perf_counter()
-    for call in candidates.values():
-        call()
-    is_short = time.perf_counter() - began < MINUTE
-    return measure.side_by_side(candidates, repeats or (MANY if is_short else FEW), warm=False)
+    return measure.side_by_side(candidates, repeats)
 
 
 def timed(fed: batches.Batches) -> int:
@@ -136,13 +138,3 @@ def spread_prefix(place: data.Place, kept: dict[str, float]) -> dict[str, float]
         "bytes": kept["bytes"] * whole,
         "seconds_a_user": seconds / (place.users * EPOCHS),
     }
-
-
-def linearity(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any]:
-    """Time theirs on half as many users, as many and twice as many: seconds of gradients a user."""
-    theirs = sides.reference(setup, case)
-    fed = sides.feed(setup, sides.work(setup, case, "bce"))
-    sizes = [max(1, setup.reference_users // 2), setup.reference_users, setup.reference_users * 2]
-    calls = {str(users): sides.gradients(theirs, fed, users, 1) for users in sizes}
-    seconds = in_turn(setup, fed, calls, repeats)
-    return {"seconds_a_user": {n: [s / int(n) for s in found] for n, found in seconds.items()}}

@@ -6,8 +6,8 @@ encoder and the head; texts are padded to one length; histories are dense rows w
 is binary cross-entropy with one negative an item. Written from what is known of it, not from its
 code, which has no licence.
 
-It has it easier here: the attention kernels are ours, frozen blocks have no dropout, and tokens and
-pixels lie in memory.
+It has it easier here: the attention kernels are ours, AdamW is fused as ours is, frozen blocks have
+no dropout, and tokens and pixels lie in memory.
 """
 
 from collections.abc import Mapping
@@ -160,7 +160,7 @@ class Step:
             {"params": users, "lr": 5e-5, "weight_decay": 0.1},
             {"params": [p for p in others if p.requires_grad], "lr": 1e-5, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups)
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
 
     def gradients(self, slots: Slots) -> float:
         """Compute loss and gradients, and give the loss."""

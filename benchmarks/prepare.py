@@ -49,7 +49,7 @@ class Run(NamedTuple):
 
 def main(
     interactions: Annotated[list[int] | None, typer.Option(help="default: three sizes")] = None,
-    repeats: Annotated[int, typer.Option(help="of each measurement")] = 3,
+    repeats: Annotated[int, typer.Option(help=measure.REPEATS)] = 0,
     covers: Annotated[int, typer.Option(help="that are packed; scaled to Bili_2M's")] = 512,
     noop: Annotated[bool, typer.Option(help="also a `dvc repro` that runs nothing")] = True,
 ) -> None:
@@ -63,7 +63,7 @@ def main(
         results["covers"] = prepare_covers.run(folder / "pictures", covers, repeats)._asdict()
         if noop:
             results["noop"] = prepare_noop.run(folder / "noop", repeats)._asdict()
-    measure.write(NAME, results, table(results))
+    measure.write_run(NAME, results, table(results))
 
 
 def size(folder: Path, interactions: int, repeats: int) -> dict[str, Any]:
@@ -74,12 +74,14 @@ def size(folder: Path, interactions: int, repeats: int) -> dict[str, Any]:
     shutil.copy2(prepare_data.PRESET, work / "params.yaml")
     words = ["--domain", "d", "--folder", str(raw), "--format", "ninerec", "--language", "en"]
     found: dict[str, Any] = {"stage": [], "load": []}
-    for repeat in range(repeats):
+    walls: list[float] = []
+    while len(walls) < measure.due({"stage": walls}, repeats):
         done, _ = run("stages.prepare", *words, "--out", "out", "--card", "card", where=work)
         _, steps = run("benchmarks.prepare_load", "out", where=work)
         found["stage"].append(done)
         found["load"].append(json.loads(steps))
-        measure.say(f"{interactions:,}: {done.wall:.1f} s ({repeat + 1} of {repeats})")
+        walls.append(done.wall)
+        measure.say(f"{interactions:,}: {done.wall:.1f} s (repeat {len(walls)})")
     card = json.loads((work / "card" / "card.json").read_text(encoding="utf-8"))
     shutil.rmtree(raw)
     shutil.rmtree(work)

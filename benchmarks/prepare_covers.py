@@ -36,8 +36,8 @@ def run(folder: Path, count: int, repeats: int) -> Found:
     prepare_data.covers(jpegs, count)
     names = covers.listing(jpegs)
     found = Found(count, sum(file.stat().st_size for file in jpegs.iterdir()) // count, [], [])
-    for repeat in range(repeats):
-        out = folder / f"packed{repeat}"
+    while len(found.pack) < measure.due({"pack": [done.wall for done in found.pack]}, repeats):
+        out = folder / f"packed{len(found.pack)}"
         found.pack.append(timed(lambda out=out: covers.pack(jpegs, names, names, SIDE, out)))
         found.reads.append(timed(lambda out=out: read(covers.load(out), np.random.default_rng(0))))
         measure.say(f"covers: {count:,} packed in {found.pack[-1].wall:.1f} s")

@@ -50,19 +50,25 @@ def run(folder: Path, repeats: int) -> Noop:
 
 
 def timed(flow: stub_flow.Flow, repeats: int) -> list[float]:
-    """Time a `dvc repro` that has nothing to run; one goes before, which looks at new files.
+    """Time a `dvc repro` that has nothing to run; one goes before, which looks at new files."""
+    idle(flow)
+    seconds: list[float] = []
+    while len(seconds) < measure.due({"no-op": seconds}, repeats):
+        began = time.perf_counter()
+        idle(flow)
+        seconds.append(time.perf_counter() - began)
+        measure.say(f"no-op: {seconds[-1]:.1f} s")
+    return seconds
+
+
+def idle(flow: stub_flow.Flow) -> None:
+    """Run `dvc repro`, which has nothing to run.
 
     Raises:
         RuntimeError: a stage ran.
     """
-    seconds = []
-    for _ in range(1 + repeats):
-        began = time.perf_counter()
-        if ran := repro(flow):
-            raise RuntimeError(f"`dvc repro` ran {ran} stages, though all was done")
-        seconds.append(time.perf_counter() - began)
-        measure.say(f"no-op: {seconds[-1]:.1f} s")
-    return seconds[1:]
+    if ran := repro(flow):
+        raise RuntimeError(f"`dvc repro` ran {ran} stages, though all was done")
 
 
 def repro(flow: stub_flow.Flow) -> int:

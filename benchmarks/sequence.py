@@ -1,17 +1,17 @@
 """The user encoder: an epoch and an evaluation of SASRec beside RecTools, RePlay and RecBole.
 
 python -m benchmarks.sequence --peers DIR        over an hour on 2 cores, most of it RecBole's
-python -m benchmarks.sequence --users 500        a look at it, our side alone; writes nothing
+python -m benchmarks.sequence --users 500 --repeats 1     a look at it; writes nothing
 python -m benchmarks.sequence --peers DIR --converge --length 20     hours; goes on where it was
 
 DIR holds a virtual environment each, as the README beside the scripts says; what is not installed
-is shown as last measured.
+is shown as last measured, with its own machine and date.
 """
 
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,13 +23,18 @@ from benchmarks import sequence_sides as sides
 from benchmarks.sequence_sides import OURS, Outcome, Side
 
 NAME = "sequence"
+Name = StrEnum("Name", {name: name for name in (OURS, *sides.PEERS)})  # of a side
 LENGTHS = (20, 50)
-HEAD = ["L", "side", "epoch, s", "ours is faster", "evaluation, s", "ours is faster", "NDCG@10"]
+HEAD = [
+    "L", "side", "epoch, s", "ours is faster", "evaluation, s", "ours is faster", "NDCG@10",
+    "epochs", "repeats", "",
+]  # fmt: skip
 ABOUT = f"""
 SASRec on {sides.USERS:,} users x 4,986 items, 198,489 interactions (clusters with Markov chains,
 seeded): D {sides.WIDTH}, 2 blocks, 2 heads, dropout 0.2, Adam at 1e-3, full softmax,
 {sides.BATCH} users a batch, float32, {sides.THREADS} threads. Each peer runs in a process and an
-environment of its own. Epoch: the median of one training's epochs, data loading included.
+environment of its own. Epoch: the median of one training's epochs, data loading included; the whole
+is repeated, in turn with the other sides: median (least-most).
 Evaluation: all items ranked for all users, HR@10 and NDCG@10 computed; items seen before may be
 retrieved, by all four. NDCG@10 after so few epochs says only that each side learns.
 Not equal: the feed-forward layer is 4 D wide in ours and RecBole, D in RecTools and RePlay.
@@ -43,18 +48,14 @@ def main(
     peers: Annotated[Path | None, typer.Option(help="virtual environments of the peers")] = None,
     scripts: Annotated[Path, typer.Option(help="their scripts")] = Path("../shared/peers"),
     length: Annotated[list[int] | None, typer.Option(help="L; default: 20 and 50")] = None,
-    side: Annotated[list[str] | None, typer.Option(help="default: all")] = None,
+    side: Annotated[list[Name] | None, typer.Option(help="default: all")] = None,
     users: Annotated[int, typer.Option(help="fewer: nothing is written")] = sides.USERS,
     epochs: Annotated[int, typer.Option(help="of a training")] = 2,
-    repeats: Annotated[int, typer.Option()] = 3,
+    repeats: Annotated[int, typer.Option(help=measure.REPEATS)] = 0,
     converge: Annotated[bool, typer.Option(help="train to early stopping instead")] = False,
 ) -> None:
     """Run all sides in turn and write their times beside each other."""
-    found = {
-        name: call
-        for name, call in sides.installed(peers, scripts).items()
-        if not side or name in side
-    }
+    found = sides.installed(peers, scripts, [*map(str, side or Name)])
     known = load()
     keep = save if users >= sides.USERS else show
     with tempfile.TemporaryDirectory() as folder:
@@ -97,14 +98,15 @@ def compare(
     outcomes: dict[str, list[Outcome]] = {name: [] for name in found}
 
     def turn(name: str) -> Callable[[], None]:
-        return lambda: outcomes[name].append(found[name](place, length, epochs))
+        return lambda: outcomes[name].append(found[name].train(place, length, epochs))
 
     measure.say(f"L = {length}: {', '.join(found)}")
     measure.side_by_side({name: turn(name) for name in found}, repeats, warm=False)
-    today = datetime.now(UTC).date().isoformat()
+    where = measure.machine()
     return {
         name: {
-            "measured": today,
+            "machine": where,
+            "version": found[name].version,
             "beside": [*found],
             "epochs": epochs,
             "outcomes": [outcome._asdict() for outcome in own],
@@ -114,25 +116,32 @@ def compare(
 
 
 def tables(known: dict[str, Any]) -> str:
-    """Lay out both parts."""
-    rows = [row for n in sorted(known["lengths"], key=int) for row in lines(n, known["lengths"][n])]
+    """Lay out both parts, each row with where and when."""
+    lengths, converged = known["lengths"], known["converged"]
+    order = sorted(lengths, key=int)
+    timed = [measured for n in order for measured in lengths[n].values()]
+    tested = convergence.ended(converged)
+    marked = measure.marks(measured["machine"] for measured in [*timed, *tested])
+    rows = [row for n in order for row in lines(n, lengths[n], marked)]
     parts = [measure.table(HEAD, rows), ABOUT.strip()] if rows else []
-    notes = [note for n in sorted(known["lengths"], key=int) for note in older(n, known)]
-    return "\n\n".join([*parts, *notes, *convergence.tables(known["converged"])])
+    notes = [note for n in order for note in older(n, lengths[n])]
+    parts += [*notes, *convergence.tables(converged, marked)]
+    return "\n\n".join([*parts, measure.legend(marked)])
 
 
-def lines(length: str, by_side: dict[str, Any]) -> list[list[str]]:
+def lines(length: str, by_side: dict[str, Any], marked: Mapping[str, str]) -> list[list[str]]:
     """Lay out one length: each side's times, and how many times faster ours is."""
     rows = []
     for name, measured in by_side.items():
-        row = [length, name]
+        row = [length, f"{name} {measured['version']}".strip()]
         for what in ("epoch", "evaluation"):
             row.append(measure.spread(column(measured, what)).text())
             is_peer = name != OURS and OURS in by_side
             row.append(f"{faster(name, by_side, what).text(1)} x" if is_peer else "")
         is_told = all(outcome["ndcg"] is not None for outcome in measured["outcomes"])
         quality = measure.spread(column(measured, "ndcg")).text(4) if is_told else "not given"
-        rows.append([*row, quality])
+        counts = [str(measured["epochs"]), str(len(measured["outcomes"]))]
+        rows.append([*row, quality, *counts, marked[measure.described(measured["machine"])]])
     return rows
 
 
@@ -151,18 +160,17 @@ def faster(name: str, by_side: dict[str, Any], what: str) -> measure.Spread:
 
 def are_together(peer: dict[str, Any], own: dict[str, Any], name: str) -> bool:
     """Tell whether a peer ran in turn with ours."""
-    is_one_run = peer["measured"] == own["measured"]
+    is_one_run = peer["machine"] == own["machine"]
     return is_one_run and OURS in peer["beside"] and name in own["beside"]
 
 
-def older(length: str, known: dict[str, Any]) -> list[str]:
+def older(length: str, by_side: dict[str, Any]) -> list[str]:
     """Say which peers were not measured with ours."""
-    by_side = known["lengths"][length]
     if OURS not in by_side:
         return []
     return [
-        f"L {length}: {name} did not run beside ours; its times are of {measured['measured']}, and "
-        "the ratios are to the median of ours."
+        f"L {length}: {name} did not run beside ours; its times are of "
+        f"{measured['machine']['date']}, and the ratios are to the median of ours."
         for name, measured in by_side.items()
         if name != OURS and not are_together(measured, by_side[OURS], name)
     ]

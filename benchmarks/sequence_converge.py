@@ -12,7 +12,7 @@ from pipeline.data import files
 
 EPOCHS = (1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135)
 PATIENCE = 2  # numbers of epochs without a better validation before the end
-HEAD = ["L", "side", "epochs", "validation NDCG@10", "test NDCG@10", "test HR@10"]
+HEAD = ["L", "side", "epochs", "validation NDCG@10", "test NDCG@10", "test HR@10", ""]
 ABOUT = f"""
 At convergence: trained afresh for {", ".join(map(str, EPOCHS))} epochs on all but each user's last
 two items, judged on the last but one, until {PATIENCE} in a row bring no better NDCG@10; then for
@@ -46,7 +46,7 @@ def train(
                     break
                 if str(epochs) not in tried:
                     measure.say(f"L = {length}, {name}: {epochs} epochs for validation")
-                    outcome = side(shorter, length, epochs)
+                    outcome = side.train(shorter, length, epochs)
                     if outcome.ndcg is None:
                         raise files.Stop(
                             f"{name}'s script prints no NDCG@10, which early stopping needs; give "
@@ -57,7 +57,8 @@ def train(
             if "test" not in own:
                 own["epochs"] = int(max(tried, key=lambda one: tried[one]["ndcg"]))
                 measure.say(f"L = {length}, {name}: {own['epochs']} epochs for the test")
-                own["test"] = side(place, length, own["epochs"])._asdict()
+                own["test"] = side.train(place, length, own["epochs"])._asdict()
+                own |= {"machine": measure.machine(), "version": side.version}
                 keep(known)
 
 
@@ -66,16 +67,23 @@ def is_over(judged: list[float]) -> bool:
     return len(judged) - 1 - judged.index(max(judged)) >= PATIENCE if judged else False
 
 
-def tables(converged: dict[str, Any]) -> list[str]:
-    """Lay out the sides that came to an end."""
+def ended(converged: dict[str, Any]) -> list[dict[str, Any]]:
+    """List what came to an end, by length."""
+    order = sorted(converged, key=int)
+    return [own for length in order for own in converged[length].values() if "test" in own]
+
+
+def tables(converged: dict[str, Any], marked: Mapping[str, str]) -> list[str]:
+    """Lay out the sides that came to an end, with where and when."""
     rows = [
         [
             length,
-            name,
+            f"{name} {own['version']}".strip(),
             str(own["epochs"]),
             f"{own['tried'][str(own['epochs'])]['ndcg']:.4f}",
             f"{own['test']['ndcg']:.4f}",
             f"{own['test']['hr']:.4f}",
+            marked[measure.described(own["machine"])],
         ]
         for length in sorted(converged, key=int)
         for name, own in converged[length].items()

@@ -10,10 +10,11 @@ from benchmarks import end2end_sides as sides
 from benchmarks import end2end_steps as steps
 from pipeline.data import sequences, split
 from tests import small_domains
+from tests.benchmarks.test_measure import MACHINE
 
 HM = data.Place("hm", Path("hm"), users=100, items=200, catalogue="window")
 
-
+TRAINED = {"text": {"layers": 2, "blocks": 6, "weights": 3_550_000, "whole": 22_700_000}}
 FED = small_domains.feed([[1, 2, 3]] * 120, 4)  # 30 steps of 4 users
 
 
@@ -27,11 +28,20 @@ def row(theirs, in_batch, bce):
     seconds = {"theirs": theirs, "in_batch": in_batch, "bce": bce}
     made = {"slots": 2688.0, "items_share": 0.25, "distinct": 317.0, "tokens_share": 1.0}
     return {
+        "trained": TRAINED,
         "seconds_a_user": seconds,
         "ratio": {loss: steps.ratio(theirs, seconds[loss]) for loss in steps.LOSSES},
         "encoded": {loss: made for loss in steps.LOSSES},
         "prefix": {"seconds": 10.0, "bytes": 2e6, "seconds_a_user": 0.01},
     }
+
+
+def users_of_theirs():
+    """What `linearity.compare` gives, of one repeat."""
+    seconds = {"8": [1.0], "64": [2.0]}
+    ratios = {n: steps.ratio(found, seconds["8"]) for n, found in seconds.items()}
+    named = {"trained": TRAINED, "bytes_a_user": 1e6}
+    return {**named, "seconds_a_user": seconds, "to_few": ratios}
 
 
 @pytest.fixture
@@ -53,7 +63,7 @@ def results(folder):
 def test_what_is_measured_apart_comes_together_and_again_takes_its_place(folder):
     first, other = row([3.0, 3.0], [0.1, 0.1], [0.2, 0.2]), row([4.0, 4.0], [1.0, 1.0], [2.0, 2.0])
     end2end.keep("steps", setup(), case(), first)
-    end2end.keep("linearity", setup(), case(), {"seconds_a_user": {"8": [1.0]}})
+    end2end.keep("linearity", setup(), case(), users_of_theirs())
     end2end.keep("steps", setup(), case(layers="all"), first)
     end2end.keep("steps", setup(), case(), other)
     found = results(folder)
@@ -70,12 +80,36 @@ def test_goals_stand_beside_results_reached_or_missed(folder):
     lines = (folder / "README.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     found = {(c[4], c[5]): (c[8], c[9]) for c in cells if len(c) > 5 and c[5] in steps.LOSSES}
+    assert "| all-MiniLM-L6-v2 | small | 2 | 2 of 6 | 3.5 of 22.7 M |" in lines
     assert found == {
         ("2", "in_batch"): ("30.0 (30.0-30.0)", "25: reached"),
         ("2", "bce"): ("12.5 (10.0-15.0)", "12: reached"),
         ("all", "in_batch"): ("6.0 (6.0-6.0)", "10: missed"),
         ("all", "bce"): ("3.0 (3.0-3.0)", "5: missed"),
     }
+
+
+def test_each_row_says_where_and_when_it_was_measured(folder, monkeypatch):
+    for layers, day in (("all", "2026-01-02"), (2, "2026-03-04")):
+        monkeypatch.setattr(measure, "machine", lambda day=day: MACHINE | {"date": day})
+        end2end.keep("steps", setup(), case(layers=layers), row([3.0], [0.1], [0.2]))
+        end2end.keep("linearity", setup(), case(layers=layers), users_of_theirs())
+    lines = (folder / "README.md").read_text().splitlines()
+    # Of both losses, of what is encoded, and of two numbers of users; those with 2 come first.
+    rows = [line for line in lines if line.startswith("| hm | ")]
+    marks = [(line.split(" | ")[4], line.split(" | ")[-1]) for line in rows]
+    two, whole = ("2", "[1] |"), ("all", "[2] |")
+    assert marks == [two, two, whole, whole, two, whole, two, two, whole, whole]
+    legend = [line for line in lines if line.startswith("- [")]
+    assert [line[: len("- [1] 2026-03-04")] for line in legend] == [
+        "- [1] 2026-03-04",
+        "- [2] 2026-01-02",
+    ]
+
+
+def test_an_optimizers_step_is_for_as_many_users_as_ours_has():
+    # 8 s for 4 users, and 32 s a step of 16 users: 2 + 2; then 1 + 0.5
+    assert steps.together([8.0, 4.0], 4, [32.0, 8.0], 16) == [4.0, 1.5]
 
 
 def test_the_prefix_of_a_part_is_scaled_to_the_catalogue_and_ten_epochs():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import end2end_sides as sides
 from benchmarks import ninerec_step
 from pipeline.content import prefix
 from pipeline.data import sequences
@@ -35,6 +36,22 @@ def test_loss_and_gradients_are_those_of_our_step(content, layers, public, pack,
     assert sum(name.startswith("encoders") for name in own) > len(MODALITIES[content])
     for name, gradient in own.items():
         torch.testing.assert_close(gradient, reference[name], rtol=0, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("layers", [1, "all"])
+def test_what_trains_is_told_as_found_in_the_encoders(layers, public, pack, tmp_path):
+    pair = Pair(public, pack, "both", layers, tmp_path)
+    theirs = sides.trained(pair.theirs.encoders)
+    assert theirs == sides.trained(pair.ours.tower.encoders)
+    for modality, found in theirs.items():
+        encoder = pair.theirs.encoders[modality]
+        assert found["blocks"] == 3 == len(encoder.blocks())
+        assert found["layers"] == {1: 1, "all": 3}[layers]
+        assert found["whole"] == sum(p.numel() for p in encoder.parameters())
+        assert found["weights"] == sum(
+            p.numel() for p in encoder.parameters() if layers == "all" or p.requires_grad
+        )
+        assert (found["weights"] == found["whole"]) == (layers == "all")
 
 
 def test_ours_takes_kept_activations_where_a_part_is_frozen(public, pack, tmp_path):

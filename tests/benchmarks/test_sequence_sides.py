@@ -1,4 +1,5 @@
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import faiss
@@ -29,7 +30,7 @@ def script(folder, text):
 
 
 def peer(read=lambda found: found):
-    return sides.Peer("none", "script.py", lambda length, epochs: [length, epochs], read)
+    return sides.Peer("none", "numpy", "script.py", lambda length, epochs: [length, epochs], read)
 
 
 def test_the_last_dictionary_is_read_with_numpys_numbers():
@@ -54,6 +55,29 @@ def test_a_script_that_fails_stops_with_its_own_words(tmp_path):
     broken = script(tmp_path, "raise SystemExit('no such loss')")
     with pytest.raises(files.Stop, match=r"script\.py 20 3 failed:\nno such loss"):
         sides.run(peer(), Path(sys.executable), broken, tmp_path, length=20, epochs=3)
+
+
+def test_a_peer_is_named_with_its_version_and_torchs():
+    said = sides.version(peer(), Path(sys.executable))
+    assert said == f"{np.__version__} (torch {metadata.version('torch')})"
+
+
+def test_a_peer_that_its_environment_lacks_stops():
+    with pytest.raises(files.Stop, match=r"python\S* lacks no-such or torch .*no-such.*--side"):
+        sides.version(peer()._replace(package="no-such"), Path(sys.executable))
+
+
+def test_only_sides_wanted_and_installed_take_part(tmp_path):
+    assert [*sides.installed(None, tmp_path, ["ours", "RePlay"])] == ["ours"]
+    assert [*sides.installed(tmp_path, tmp_path, ["RePlay"])] == []
+    python = tmp_path / "replay/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho 0.22.0 2.13.0\n")
+    python.chmod(0o755)
+    found = sides.installed(tmp_path, tmp_path, ["RePlay"])
+    assert {name: side.version for name, side in found.items()} == {
+        "RePlay": "0.22.0 (torch 2.13.0)"
+    }
 
 
 def test_a_metric_that_a_script_failed_to_get_is_none():
