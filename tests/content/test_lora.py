@@ -9,9 +9,7 @@ from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS, timm_folder
-from tests.content.test_prefix import CPU, IMAGES, ITEMS, counted, made, passed, roberta, small_timm
-
-__all__ = ["roberta"]  # a fixture
+from tests.content.families import CPU, IMAGES, ITEMS, counted, made, passed, small_timm
 
 FAMILIES = ["bert", "roberta", *IMAGES]
 TWO = lora.Lora(rank=2, alpha=4, dropout=0.0, layers=2)
