@@ -4,36 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.content import encoders, lora, prefix
+from pipeline.content import encoders, lora
 from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import files
+from tests.content.adapting import TWO, adapters, changed, nudge
 from tests.content.conftest import TEXTS, timm_folder
-from tests.content.families import CPU, IMAGES, ITEMS, counted, made, passed, small_timm
-
-FAMILIES = ["bert", "roberta", *IMAGES]
-TWO = lora.Lora(rank=2, alpha=4, dropout=0.0, layers=2)
-
-
-def changed(**values):
-    return TWO.model_copy(update=values)
-
-
-def adapters(encoder):
-    return {name: p for name, p in encoder.named_parameters() if p.requires_grad}
+from tests.content.families import FAMILIES, ITEMS, made, small_timm
 
 
 def layers_of(names):
     """The layers that have adapters."""
     return {name.partition(".lora_")[0] for name in names}
-
-
-def nudge(encoder, seed=0):
-    """Set adapters to what training might have made of them."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in adapters(encoder).values():
-            parameter.normal_(0, 0.1, generator=generator)
 
 
 def state(encoder):
@@ -58,7 +40,7 @@ def test_the_start_is_the_public_encoder_to_the_bit(family, layers, pack, reques
     blocks = encoder.blocks()
     with torch.no_grad():
         before = encoder(batch)
-        lora.adapt(encoder, changed(layers=layers))
+        lora.adapt(encoder, changed(layers=layers), 0)
         assert torch.equal(encoder(batch), before)
     assert encoder.blocks() == blocks
     top = blocks if layers == "all" else blocks[-layers:]
@@ -74,7 +56,7 @@ def test_the_start_is_the_public_encoder_to_the_bit(family, layers, pack, reques
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_adapters_learn_and_nothing_else_moves(family, pack, request):
     encoder, batch = ready(family, pack, request)
-    lora.adapt(encoder, TWO)
+    lora.adapt(encoder, TWO, 0)
     nudge(encoder)
     before, trained = state(encoder), adapters(encoder)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3, weight_decay=0.1)
@@ -92,7 +74,7 @@ def test_merged_it_gives_the_same_vectors_and_the_encoder_keeps_its_adapters(fam
     names = set(encoder.state_dict())
     with torch.no_grad():
         public = encoder(batch)
-        lora.adapt(encoder, TWO)
+        lora.adapt(encoder, TWO, 0)
         nudge(encoder)
         tuned, before = encoder(batch), state(encoder)
         plain = lora.merged(encoder)
@@ -131,7 +113,7 @@ def test_what_is_written_is_an_encoder_of_the_librarys_own(model, fetch, pack, r
     )
     content = TextContent(TEXTS, encoder) if model == "bert" else ImageContent(pack, encoder)
     batch = content.batch(np.array([1, 2]))
-    lora.adapt(encoder, TWO)
+    lora.adapt(encoder, TWO, 0)
     nudge(encoder)
     learning = adapters(encoder)
     encoders.save(encoder, tmp_path / "tuned")
@@ -155,71 +137,9 @@ def test_what_is_written_is_an_encoder_of_the_librarys_own(model, fetch, pack, r
         assert not torch.allclose(later, again(batch))
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_the_prefix_below_adapters_changes_no_vector_and_no_gradient(
-    family, layers, pack, request, tmp_path
-):
-    encoder, content = made(family, pack, request)
-    lora.adapt(encoder, changed(layers=layers))
-    nudge(encoder)
-    encoder.eval()  # no dropout
-    kept = prefix.keep(encoder, content, tmp_path, CPU, "required")
-    assert isinstance(kept, prefix.Kept)
-    items = ITEMS[content.present[ITEMS]]
-    whole, ours = passed(encoder, content.batch(items)), passed(encoder, kept.batch(items))
-    assert whole.keys() == ours.keys() == {"vectors", *adapters(encoder)}
-    for name, value in whole.items():
-        torch.testing.assert_close(ours[name], value, rtol=1e-10, atol=1e-10, msg=name)
-
-
-@pytest.mark.parametrize("family", ["bert", "open_clip ViT", "timm MobileNetV2"])
-def test_the_prefix_is_shared_by_all_that_are_alike_below_and_by_no_other(
-    family, pack, request, tmp_path, monkeypatch
-):
-    calls = counted(monkeypatch)
-    public, content = made(family, pack, request)
-
-    def fills(encoder):
-        before = len(calls)
-        prefix.keep(encoder, content, tmp_path, CPU, "required")
-        return len(calls) > before
-
-    public.unfreeze(2)
-    assert fills(public)
-    encoder, _ = made(family, pack, request)
-    lora.adapt(encoder, TWO)
-    assert not fills(encoder), "adapters stand above"
-    nudge(encoder)
-    assert not fills(encoder), "whatever they learned"
-    tuned = lora.merged(encoder)
-    tuned.unfreeze(2)
-    assert not fills(tuned), "and what was tuned so is as public below"
-    again = lora.merged(encoder)
-    lora.adapt(again, changed(rank=3))
-    assert not fills(again), "with adapters once more too"
-    tuned.unfreeze(1)
-    assert fills(tuned), "a tuned block lies below"
-    public.unfreeze(1)
-    assert fills(public), "and it is not the public one"
-    one, _ = made(family, pack, request)
-    lora.adapt(one, changed(layers=1))
-    assert not fills(one)
-    for below in (one.blocks()[-2], one):  # the one's first parameter is below all blocks
-        with torch.no_grad():
-            next(below.parameters()).add_(1)
-        assert fills(one), "other frozen weights"
-
-
-def test_where_all_blocks_have_adapters_nothing_is_kept(bert, pack, request, tmp_path):
-    encoder, content = made("bert", pack, request)
-    lora.adapt(encoder, changed(layers="all"))
-    assert prefix.keep(encoder, content, tmp_path, CPU, "required") is content
-
-
 def test_dropout_acts_while_training_and_in_adapted_blocks_alone(bert, pack, request):
     encoder, content = made("bert", pack, request)
-    lora.adapt(encoder, changed(layers=1, dropout=0.5))
+    lora.adapt(encoder, changed(layers=1, dropout=0.5), 0)
     nudge(encoder)
     batch = content.batch(np.array([1, 2]))
     encoder.train()
@@ -273,13 +193,13 @@ def test_dropout_acts_while_training_and_in_adapted_blocks_alone(bert, pack, req
 )
 def test_which_layers_take_adapters(family, inside, adapted, pack, request):
     encoder, _ = made(family, pack, request)
-    lora.adapt(encoder, changed(layers=1))
+    lora.adapt(encoder, changed(layers=1), 0)
     assert layers_of(adapters(encoder)) == {inside + name for name in adapted}
 
 
 def test_a_layer_acts_as_its_weight_and_the_scaled_product(bert, pack, request):
     encoder, _ = made("bert", pack, request)
-    lora.adapt(encoder, lora.Lora(rank=3, alpha=12, dropout=0.0, layers=1))
+    lora.adapt(encoder, lora.Lora(rank=3, alpha=12, dropout=0.0, layers=1), 0)
     nudge(encoder)
     layer = encoder.blocks()[-1].output.dense
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -288,22 +208,25 @@ def test_a_layer_acts_as_its_weight_and_the_scaled_product(bert, pack, request):
     torch.testing.assert_close(lora.merged(encoder).blocks()[-1].output.dense.weight, by_hand)
 
 
-def test_adapters_are_the_same_each_time_and_no_other_draw_is_moved(bert, pack, request):
+def test_adapters_are_their_seeds_and_no_other_draw_is_moved(bert, pack, request):
     one, other = (made("bert", pack, request)[0] for _ in range(2))
     torch.manual_seed(1)
-    lora.adapt(one, TWO)
+    lora.adapt(one, TWO, 0)
     drawn = torch.rand(3)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(3), drawn)
-    lora.adapt(other, TWO)
+    lora.adapt(other, TWO, 0)
     theirs = adapters(other)
     assert all(torch.equal(p, theirs[name]) for name, p in adapters(one).items())
     assert any(p.any() for p in theirs.values())
+    third, _ = made("bert", pack, request)
+    lora.adapt(third, TWO, 1)
+    assert not any(torch.equal(p, theirs[name]) for name, p in adapters(third).items() if p.any())
 
 
 def test_without_layers_nothing_trains(bert, pack, request):
     encoder, _ = made("bert", pack, request)
-    lora.adapt(encoder, changed(layers=0))
+    lora.adapt(encoder, changed(layers=0), 0)
     assert encoder.is_frozen
     assert not adapters(encoder)
 
@@ -314,7 +237,7 @@ def test_more_layers_than_there_are_stop_with_the_depth(bert, pack, request):
         files.Stop,
         match=r"end2end.trainable.lora.layers is 4, but '.*' has 3 blocks. Give 0 to 3, or 'all'",
     ):
-        lora.adapt(encoder, changed(layers=4))
+        lora.adapt(encoder, changed(layers=4), 0)
 
 
 @pytest.mark.parametrize("layers", [1, "all"])
@@ -326,7 +249,7 @@ def test_blocks_that_are_not_known_stop(layers, bert, pack, request, monkeypatch
         "known. Set end2end.trainable.layers to 'all' or 0"
     )
     with pytest.raises(files.Stop, match=said):
-        lora.adapt(encoder, changed(layers=layers))
+        lora.adapt(encoder, changed(layers=layers), 0)
 
 
 def test_blocks_without_a_layer_that_takes_adapters_stop():
@@ -338,4 +261,4 @@ def test_blocks_without_a_layer_that_takes_adapters_stop():
         "linear layer and no ungrouped convolution .* Set end2end.trainable.layers instead"
     )
     with pytest.raises(files.Stop, match=said):
-        lora.adapt(encoder, TWO)
+        lora.adapt(encoder, TWO, 0)

@@ -18,13 +18,13 @@ from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
-from tests.content.families import CPU, IMAGES, ITEMS, counted, made, passed, reader, small_timm
+from tests.content.families import CPU, FAMILIES, ITEMS, counted, made, passed, reader, small_timm
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("family", ["bert", "roberta", *IMAGES])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_vectors_and_gradients_are_those_of_the_whole_encoder(
     family, layers, pack, request, tmp_path
 ):
