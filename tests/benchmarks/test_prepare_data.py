@@ -16,7 +16,7 @@ def test_a_domain_is_read_and_is_like_bili(tmp_path):
 
     assert raw.columns == "item,user,timestamp"
     assert (raw.items["text"].null_count(), len(raw.items), raw.warnings) == (0, items, [])
-    events = raw.interactions.collect()
+    events = raw.interactions
     lengths = events.group_by("user").len()["len"]
     assert (len(lengths), lengths.min() > HELD_OUT) == (users, True)
     assert abs(len(events) / SIZE - 1) < 0.2
