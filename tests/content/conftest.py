@@ -139,6 +139,15 @@ def pack():
 
 
 @pytest.fixture
+def many():
+    """Texts of 23 items, two of them missing."""
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 15))) for _ in range(23)]
+    texts[3] = texts[11] = None
+    return texts
+
+
+@pytest.fixture
 def fetch(tmp_path):
     """Fetch an encoder as the stage does, and open the folder that it wrote."""
 

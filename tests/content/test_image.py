@@ -1,6 +1,7 @@
 """Covers: what the libraries themselves compute, whatever else is in the batch."""
 
 import importlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -192,14 +193,21 @@ def test_the_digest_is_that_of_the_covers_in_their_order(pack, clip, fetch):
     assert ImageContent(pack._replace(rows=rows), encoder).digest() != digest
 
 
-def test_covers_that_stay_on_a_device_are_the_same(pack, clip, fetch, monkeypatch):
-    content = ImageContent(pack, fetch(str(clip), "image"))
+def test_covers_that_stay_on_a_device_are_the_same(pack, clip, fetch, monkeypatch, tmp_path):
+    np.save(tmp_path / "pixels.npy", pack.pixels)
+    mapped = pack._replace(pixels=np.load(tmp_path / "pixels.npy", mmap_mode="r"))  # read-only
+    content = ImageContent(mapped, fetch(str(clip), "image"))
     some = np.array([7, 1, 5])
     expected = content.batch(some)["pixels"]
     content.stay(torch.device("cpu"))
     assert content.resident is None  # a CPU maps them from disk
     asked = []
     monkeypatch.setattr(device, "has_room", lambda where, size: not asked.append(size))
-    content.stay(torch.device("cpu"))
+    monkeypatch.setattr(image, "READ", 2)
+    torch.set_warn_always(True)  # not once a process
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        content.stay(torch.device("cpu"))
+    torch.set_warn_always(False)
     assert asked == [pack.pixels.nbytes]
     assert torch.equal(content.batch(some)["pixels"], expected)

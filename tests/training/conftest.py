@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 
 from pipeline.content import embed, encoders
-from pipeline.training import loop, runs, trials
+from pipeline.training import grid, loop, runs, trials
 from tests import small_domains
 from tests.content.conftest import WORDS
 from tests.small_content import *  # noqa: F403  # fixtures
 
 N_ITEMS = 24
+RATE = 1e-2
+POINT = grid.Point(RATE, 0.01, 1e-3)
+AXES = {
+    "learning_rate": [0.01, 0.02],
+    "weight_decay": [0.1, 0.2],
+    "encoder_learning_rate": [1e-3, 1e-4],
+}
 
 
 class Domain(NamedTuple):
@@ -81,6 +88,18 @@ def run_in(folder, made):
     """Do a run; return its folder. Its cost is cost.json beside."""
     trials.run(made, folder / "out", folder / "cost.json", folder / "scratch")
     return folder / "out"
+
+
+def contents(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def vectors_of(made, model):
+    return model.item_vectors(np.arange(25) > 0, 16)
 
 
 def counted_steps(monkeypatch):

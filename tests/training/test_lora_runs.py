@@ -7,9 +7,8 @@ import torch
 from pipeline.content import encoders, lora
 from pipeline.data import files
 from pipeline.training import grid, loop, outputs
-from tests.training.conftest import embed_all, run_in, work
+from tests.training.conftest import contents, embed_all, run_in, work
 from tests.training.test_checkpoint import KilledError, kill_at
-from tests.training.test_trials import contents
 
 POINT = grid.Point(1e-2, 0.01, 1e-2)
 ADAPTERS = {"lora": {"rank": 2, "alpha": 4, "dropout": 0.0, "layers": 1}}
