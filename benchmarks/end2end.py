@@ -62,6 +62,7 @@ def main(
     repeats: Annotated[int, typer.Option(help=measure.REPEATS)] = 0,
 ) -> None:
     """Measure what is asked for and write it beside what is known."""
+    measure.keep_memory()
     kind = devices.pick(device).type
     scale, ours, theirs, times = SIZES[kind]
     with tempfile.TemporaryDirectory() as folder:

@@ -3,19 +3,15 @@
 Each epoch runs in a process of its own, so that its peak of memory is its own.
 """
 
-import multiprocessing
-import re
 import time
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks import end2end_memory as memory
 from benchmarks import end2end_sides as sides
 from benchmarks import end2end_steps as steps
 from benchmarks import measure
-from pipeline.content import device
 from pipeline.training import loop, schedule
 from pipeline.training.progress import Progress
 
@@ -48,29 +44,23 @@ def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any
     trained, cache = sides.trained(joint.encoders), sides.kept(joint.work)["bytes"]
     del joint
     seconds: dict[str, list[float]] = {run: [] for run in RUNS}
-    memory: dict[str, list[float]] = {run: [] for run in RUNS}
+    peaks: dict[str, list[float]] = {run: [] for run in RUNS}
     repeat = 0
     while repeat < measure.due(seconds, repeats):
         for run in RUNS[:: 1 if repeat % 2 == 0 else -1]:
-            epoch = _in_own_process(run, setup, case)
+            epoch = memory.apart(one, run, setup, case)
             seconds[run].append(epoch.seconds)
-            memory[run].append(float(epoch.memory))
+            peaks[run].append(float(epoch.memory))
             measure.say(f"{run}: {epoch.seconds:.1f} s, {epoch.memory / 1e6:,.0f} MB")
         repeat += 1
     return {
         "trained": trained,
         "seconds": seconds,
-        "memory": memory,
+        "memory": peaks,
         "time_ratio": steps.ratio(seconds["end2end"], seconds["frozen"]),
-        "memory_ratio": steps.ratio(memory["end2end"], memory["frozen"]),
+        "memory_ratio": steps.ratio(peaks["end2end"], peaks["frozen"]),
         "cache_bytes": cache,
     }
-
-
-def _in_own_process(run: str, setup: sides.Setup, case: sides.Case) -> Epoch:
-    fresh = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=fresh) as pool:
-        return pool.submit(one, run, setup, case).result()
 
 
 def one(run: str, setup: sides.Setup, case: sides.Case) -> Epoch:
@@ -87,17 +77,4 @@ def one(run: str, setup: sides.Setup, case: sides.Case) -> Epoch:
     began = time.perf_counter()
     loop.run_epoch(phase, made.work.split, made.feed, progress, machine.embed_batch)
     sides.wait(phase.device)
-    return Epoch(time.perf_counter() - began, peak_memory(phase.device))
-
-
-def peak_memory(where: torch.device) -> int:
-    """Give the most bytes held: the GPU's allocations, or this process's memory.
-
-    Not the system's count of a process: it begins with that of the process that started it.
-    """
-    status = Path("/proc/self/status")
-    if where.type == "cuda" or not status.is_file():
-        return device.peak_memory(where)
-    found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))
-    assert found, "Linux says so"
-    return int(found[1]) * 1024
+    return Epoch(time.perf_counter() - began, memory.peak(phase.device))

@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import torch
-
+from benchmarks import end2end_memory as memory
 from benchmarks import end2end_sides as sides
 from benchmarks import end2end_steps as steps
-from benchmarks import measure, ninerec_step
 
-ROOM = 0.5  # of the memory, for what a step keeps for its gradient
+ROOM = 0.5  # of the memory, for a step of theirs
 
 
 def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any]:
@@ -21,13 +19,13 @@ def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any
 
     Returns:
         What trains; by number of users, seconds of gradients a user and repeat, and their ratio to
-        those with the users that all other parts time; bytes that a user's activations take.
+        those with the users that all other parts time; bytes that each user takes.
     """
     theirs = sides.reference(setup, case)
     fed = sides.feed(setup, sides.work(setup, case, "bce"))
     few = setup.reference_users
-    a_user = activations(theirs, sides.slots(fed, 0, few)) / few
-    sizes = numbers(few, setup.users, int(ROOM * memory(theirs.where) / a_user))
+    a_user = memory.apart(needed, setup, case)
+    sizes = numbers(few, setup.users, int(ROOM * memory.whole(theirs.where) / a_user))
     calls = {str(n): sides.gradients(theirs, fed, n, 1) for n in sizes}
     seconds = steps.in_turn(setup, fed, calls, repeats)
     per_user = {n: [s / int(n) for s in found] for n, found in seconds.items()}
@@ -44,23 +42,13 @@ def numbers(few: int, wanted: int, fit: int) -> list[int]:
     return sorted({max(1, few // 2), few, max(few, min(wanted, fit))})
 
 
-def activations(step: ninerec_step.Step, slots: ninerec_step.Slots) -> int:
-    """Count the bytes that a step keeps for its gradient, weights apart."""
-    weights = {p.untyped_storage().data_ptr() for p in step.model.parameters()}
-    kept: dict[int, int] = {}
+def needed(setup: sides.Setup, case: sides.Case) -> float:
+    """Measure the bytes a user that a step of theirs takes, in this process, which has done none.
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        step.gradients(slots)
-    return sum(size for place, size in kept.items() if place not in weights)
-
-
-def memory(where: torch.device) -> int:
-    """Give the memory of a device, bytes."""
-    if where.type == "cuda":
-        return torch.cuda.get_device_properties(where).total_memory
-    return measure.memory()
+    Beside what is kept for the gradient, a pass of all slots holds the largest layers of all.
+    """
+    step = sides.reference(setup, case)
+    fed = sides.feed(setup, sides.work(setup, case, "bce"))
+    before = memory.held(step.where)
+    step.gradients(sides.slots(fed, 0, setup.reference_users))
+    return (memory.peak(step.where) - before) / setup.reference_users

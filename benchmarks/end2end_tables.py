@@ -29,7 +29,8 @@ CASE = ["data", "content", "tokens", "encoders", "top blocks that train"]
 WHAT_IS_EQUAL = """\
 Both sides train the same encoders, head (Linear, GELU) and SASRec (2 post-norm blocks, 2 heads,
 dropout 0.1) on the same users, at the same pixels, with fused AdamW, from tokens and pixels in
-memory, in the same precision. **Theirs** is NineRec's step, written from its description
+memory, in the same precision; on a CPU the process keeps what it frees, so that neither waits for
+pages. **Theirs** is NineRec's step, written from its description
 (`ninerec_step.py`): 42 slots a user, padding and negatives too, each through the whole encoder, all
 of a step in one pass, texts padded to 30 tokens (`whole`: to the catalogue's longest, nothing cut),
 binary cross-entropy. **Ours** is the pipeline's own step, `Phase.step`, with its own loss
@@ -197,7 +198,7 @@ def linearity(rows: list[Row], marked: Mapping[str, str]) -> str:
     """Lay out theirs by users a step."""
     head = [
         *CASE, "users a step", "gradients, ms a user", "times as long as in the tables above",
-        "activations a user", "repeats", "",
+        "memory a user", "repeats", "",
     ]  # fmt: skip
     lines = [
         [
@@ -210,7 +211,7 @@ def linearity(rows: list[Row], marked: Mapping[str, str]) -> str:
     return (
         "### Theirs by the users of its step\n\n"
         "Above, theirs is timed on fewer users than ours; here on half of these, and on as many as "
-        "ours has, or as half of the memory holds the activations of:\n\n"
+        "ours has, or as fit into half of the memory:\n\n"
         f"{measure.table(head, lines)}"
     )
 
