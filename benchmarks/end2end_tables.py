@@ -29,8 +29,8 @@ CASE = ["data", "content", "tokens", "encoders", "top blocks that train"]
 WHAT_IS_EQUAL = """\
 Both sides train the same encoders, head (Linear, GELU) and SASRec (2 post-norm blocks, 2 heads,
 dropout 0.1) on the same users, at the same pixels, with fused AdamW, from tokens and pixels in
-memory, in the same precision; on a CPU the process keeps what it frees, so that neither waits for
-pages. **Theirs** is NineRec's step, written from its description
+memory, in the same precision, on a CPU with large pages of memory (`THP_MEM_ALLOC_ENABLE`).
+**Theirs** is NineRec's step, written from its description
 (`ninerec_step.py`): 42 slots a user, padding and negatives too, each through the whole encoder, all
 of a step in one pass, texts padded to 30 tokens (`whole`: to the catalogue's longest, nothing cut),
 binary cross-entropy. **Ours** is the pipeline's own step, `Phase.step`, with its own loss

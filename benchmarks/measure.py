@@ -1,6 +1,5 @@
 """Side by side: candidates timed in turn, their ratios a repeat, and where that was measured."""
 
-import ctypes
 import gc
 import json
 import os
@@ -16,7 +15,6 @@ from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent
 GB = 1e9
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1  # glibc's numbers
 VERSIONS = (
     "torch", "numpy", "polars", "faiss-gpu", "faiss-cpu", "sentence-transformers", "transformers",
     "timm", "dvc",
@@ -109,18 +107,6 @@ def machine() -> dict[str, Any]:
 def memory() -> int:
     """Give the machine's memory, bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def keep_memory() -> None:
-    """Let this process keep the memory it frees, so that nothing timed waits for pages again.
-
-    On a virtual machine a page may cost as much as what is computed in it: of activations of 8 GB,
-    half the time. Where the C library is not glibc, nothing is done.
-    """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):
-        library.mallopt(M_MMAP_MAX, 0)
-        library.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def described(where: Mapping[str, Any]) -> str:
