@@ -4,6 +4,7 @@ Each epoch runs in a process of its own, so that its peak of memory is its own.
 """
 
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -43,16 +44,15 @@ def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any
     joint = sides.ours(setup, case, LOSS)
     trained, cache = sides.trained(joint.encoders), sides.kept(joint.work)["bytes"]
     del joint
-    seconds: dict[str, list[float]] = {run: [] for run in RUNS}
-    peaks: dict[str, list[float]] = {run: [] for run in RUNS}
-    repeat = 0
-    while repeat < measure.due(seconds, repeats):
-        for run in RUNS[:: 1 if repeat % 2 == 0 else -1]:
-            epoch = memory.apart(one, run, setup, case)
-            seconds[run].append(epoch.seconds)
-            peaks[run].append(float(epoch.memory))
-            measure.say(f"{run}: {epoch.seconds:.1f} s, {epoch.memory / 1e6:,.0f} MB")
-        repeat += 1
+    found: dict[str, list[Epoch]] = {run: [] for run in RUNS}
+
+    def turn(run: str) -> Callable[[], None]:
+        return lambda: found[run].append(memory.apart(one, run, setup, case))
+
+    # What this times holds the start of a process; an epoch's own time is in `found`.
+    measure.side_by_side({run: turn(run) for run in RUNS}, repeats, warm=False)
+    seconds = {run: [epoch.seconds for epoch in own] for run, own in found.items()}
+    peaks = {run: [float(epoch.memory) for epoch in own] for run, own in found.items()}
     return {
         "trained": trained,
         "seconds": seconds,

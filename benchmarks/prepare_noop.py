@@ -51,14 +51,7 @@ def run(folder: Path, repeats: int) -> Noop:
 
 def timed(flow: stub_flow.Flow, repeats: int) -> list[float]:
     """Time a `dvc repro` that has nothing to run; one goes before, which looks at new files."""
-    idle(flow)
-    seconds: list[float] = []
-    while len(seconds) < measure.due({"no-op": seconds}, repeats):
-        began = time.perf_counter()
-        idle(flow)
-        seconds.append(time.perf_counter() - began)
-        measure.say(f"no-op: {seconds[-1]:.1f} s")
-    return seconds
+    return measure.side_by_side({"no-op": lambda: idle(flow)}, repeats)["no-op"]
 
 
 def idle(flow: stub_flow.Flow) -> None:

@@ -64,8 +64,8 @@ def run(
             is_done = waited and out.exists() and cost.exists()
             if processes.first_says(is_done and files.read_json(cost)["key"] == key):
                 return
-            seconds, nowhere = 0.0, contextlib.nullcontext(out)
-            with files.atomic_folder(out) if processes.is_first() else nowhere as part:
+            seconds = 0.0
+            with processes.out_folder(out) as part:
                 for (modality, job), about in zip(jobs.items(), described, strict=True):
                     to = part / modality if is_joint else part
                     shards = folder / modality

@@ -150,6 +150,11 @@ def first_says(said: Said) -> Said:
     return box[0]
 
 
+def out_folder(out: Path) -> contextlib.AbstractContextManager[Path]:
+    """Give the folder that takes the place of `out`, in which the first process alone may write."""
+    return files.atomic_folder(out) if is_first() else contextlib.nullcontext(out)
+
+
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[bool]:
     """Hold a scratch folder for all processes of this command: the first one holds its lock.

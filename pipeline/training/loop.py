@@ -87,7 +87,7 @@ class Phase:
         try:
             loss: Tensor = self.objective(batch)
             loss.backward()  # type: ignore[no-untyped-call]
-            objective.sum_gradients([p for p in self.model.parameters() if p.requires_grad])
+            objective.sum_gradients(self.optimizer)
         except torch.OutOfMemoryError as error:
             raise self.too_large(len(batch.items)) from error
         self.optimizer.step()

@@ -36,18 +36,19 @@ class Objective(nn.Module):
         return losses.LOSSES[self.loss](queries, vectors, batch) * batch.share
 
 
-def sum_gradients(parameters: list[nn.Parameter]) -> None:
-    """Sum the gradients of parameters over all processes, in one exchange.
+def sum_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Sum the gradients that an optimizer steps by over all processes, in one exchange.
 
     A parameter that no process used keeps none, so that the optimizer passes over it as it does
     where there is one process. Not DistributedDataParallel: its buckets are exchanged whenever they
     are full, and would meet `shards`' exchanges in another order on a process without some items.
 
     Args:
-        parameters: the same, in the same order, on every process.
+        optimizer: of the same parameters, in the same order, on every process.
     """
     if processes.size() == 1:
         return
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     is_used = torch.tensor([p.grad is not None for p in parameters])
     is_used = processes.summed(is_used.float()) > 0  # between CPUs: no GPU is waited for
     used = [p for p, is_one in zip(parameters, is_used.tolist(), strict=True) if is_one]

@@ -1,6 +1,5 @@
 """A whole run: the search with the first seed, the chosen point with the others, and its cost."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,7 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
         is_done = out.exists() and cost.exists() and files.read_json(cost)["key"] == key
         if processes.first_says(waited and is_done):
             return
-        nowhere = contextlib.nullcontext(out)  # the others write nothing
-        with files.atomic_folder(out) if processes.is_first() else nowhere as part:
+        with processes.out_folder(out) as part:
             spent = write_all(work, part, folder)
         if processes.is_first():
             files.write_json(cost, {"key": key, **spent})

@@ -1,11 +1,7 @@
 """The frozen prefix, run once and kept: the same vectors and gradients as the whole encoder."""
 
 import errno
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +15,7 @@ from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
 from tests.content.families import CPU, FAMILIES, ITEMS, counted, made, passed, reader, small_timm
-
-ROOT = Path(__file__).parents[2]
+from tests.torchrun import torchrun
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -198,14 +193,7 @@ with processes.group(cpu):
 @pytest.mark.slow
 def test_of_several_processes_the_first_fills_and_the_others_wait(bert, tmp_path):
     (tmp_path / "together.py").write_text(TOGETHER)
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [sys.executable, *several, tmp_path / "together.py", bert, tmp_path],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = torchrun(2, [tmp_path / "together.py", bert, tmp_path])
     assert done.returncode == 0, done.stderr
     assert done.stdout == "filled by 0\n"
     found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]

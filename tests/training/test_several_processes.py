@@ -1,11 +1,7 @@
 """Several processes through torchrun, on CPUs by gloo: they do what one would."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,26 +10,12 @@ from ruamel.yaml import YAML
 
 from pipeline.data import files
 from tests.small_domains import settings
-
-ROOT = Path(__file__).parents[2]
-
-
-def python(words, folder=ROOT):
-    return subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+from tests.torchrun import ROOT, python, torchrun
 
 
 def do(task, n, folder, public, loss):
     """Do a task of several.py in n processes and give what it found, if it came to its end."""
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
-    words = ["-m", "tests.training.several", task, folder, public, loss]
-    done = python([*(several if n > 1 else []), *words])
+    done = torchrun(n, ["-m", "tests.training.several", task, folder, public, loss])
     assert done.returncode == 0, done.stderr[-3000:]
     result = folder / f"{task}.pt"
     return torch.load(result, weights_only=True) if result.exists() else None
