@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.data import files, sequences, split
 from pipeline.training import batches
-from tests.small_domains import PROTOCOL, feed
+from tests.small_domains import NEGATIVES, PROTOCOL, feed
 
 N_ITEMS = 15
 windows = st.lists(
@@ -80,14 +80,14 @@ def test_held_out_items_can_be_negatives():
     # would teach the model which items are never wrong.
     histories = sequences.from_rows([[1, 2, 3, 4, 7, 8], [2, 3, 4, 5, 8, 7]] * 4)
     parts = split.split(histories, 8, PROTOCOL)
-    fed = batches.Batches(parts.train, parts.candidates, 8, "bce", seed=0)
+    fed = batches.Batches(parts.train, parts.candidates, 8, "bce", NEGATIVES, seed=0)
     drawn, shared = set(), set()
     for epoch in range(10):
         batch = fed.batch(epoch, 0)
         drawn |= set(batch.items[batch.negatives].tolist())
         shared |= set(batch.items.tolist())
     assert {7, 8} <= drawn
-    in_batch = batches.Batches(parts.train, parts.candidates, 8, "in_batch", seed=0)
+    in_batch = batches.Batches(parts.train, parts.candidates, 8, "in_batch", NEGATIVES, seed=0)
     assert not in_batch.batch(0, 0).own().all(1).any()
 
 
@@ -95,7 +95,7 @@ def test_a_held_out_item_is_an_in_batch_negative_of_its_own_user():
     # Item 5 is held out of user 0, and stands in user 1's training window.
     histories = sequences.from_rows([[1, 2, 3, 6, 5], [4, 5, 4, 2, 3]])
     parts = split.split(histories, 6, PROTOCOL)
-    batch = batches.Batches(parts.train, parts.candidates, 2, "in_batch", 0).batch(0, 0)
+    batch = batches.Batches(parts.train, parts.candidates, 2, "in_batch", NEGATIVES, 0).batch(0, 0)
     user = int(batch.rows.owners[batch.items[batch.inputs] == 1][0])
     assert not batch.own()[user, batch.items.tolist().index(5)]
 

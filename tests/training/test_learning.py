@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pipeline.content import store
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec
 from pipeline.retrieval import metrics, search
 from pipeline.training import loop, losses
 from pipeline.training.checkpoint import Keeper
@@ -17,7 +18,7 @@ LONG = PLAN._replace(epochs=40, patience=4, select="ndcg@10")
 
 def id_model():
     torch.manual_seed(0)
-    return recommender.Recommender(items.IdTower(N_ITEMS, 16), users.Sasrec(16, LENGTH, SASREC))
+    return recommender.Recommender(items.IdTower(N_ITEMS, 16), Sasrec(16, LENGTH, SASREC))
 
 
 def frozen_model():
@@ -31,7 +32,7 @@ def frozen_model():
     settings = items.HeadSettings(standardise="dimension", layers=2, expansion=4)
     head = items.Fusion(embedded, 16, settings, "sum")
     return recommender.Recommender(
-        items.FrozenTower(embedded, head, 0.1), users.Sasrec(16, LENGTH, SASREC)
+        items.FrozenTower(embedded, head, 0.1), Sasrec(16, LENGTH, SASREC)
     )
 
 
@@ -39,7 +40,7 @@ def post_norm_model():
     """Ids under NineRec's SASRec."""
     torch.manual_seed(0)
     settings = SASREC.model_copy(update={"norm": "post", "activation": "relu", "blocks": 2})
-    return recommender.Recommender(items.IdTower(N_ITEMS, 16), users.Sasrec(16, LENGTH, settings))
+    return recommender.Recommender(items.IdTower(N_ITEMS, 16), Sasrec(16, LENGTH, settings))
 
 
 def hits(model, parts, k):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.users import Rows
+from pipeline.models.rows import Rows
 from pipeline.training import losses
 from pipeline.training.batches import Batch
 from tests.small_domains import feed
