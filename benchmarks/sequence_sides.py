@@ -19,8 +19,8 @@ import torch
 from pipeline.content import device
 from pipeline.data import files, sequences
 from pipeline.data.split import HeldOut, Split
-from pipeline.models import items, recommender, users
-from pipeline.models.sasrec import SasrecSettings
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec, SasrecSettings
 from pipeline.retrieval import index
 from pipeline.training import batches, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
@@ -141,7 +141,7 @@ def ours(place: Path, length: int, epochs: int) -> Outcome:
     index.set_threads(THREADS)
     torch.manual_seed(0)
     parts = divide(place, length)
-    encoder = users.build("sasrec", WIDTH, length, users.UserEncoders(sasrec=ENCODER))
+    encoder = Sasrec(WIDTH, length, ENCODER)
     tower = items.IdTower(len(parts.candidates) - 1, WIDTH)
     model = recommender.Recommender(tower, encoder)
     planned = plan(epochs)

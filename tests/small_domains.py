@@ -12,6 +12,12 @@ from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 PROTOCOL = split.Protocol(min_items=5, window=9, mask="window", catalogue="all", select="hr@10")
 LENGTH = PROTOCOL.history
 SASREC = SasrecSettings(blocks=1, heads=2, norm="pre", activation="gelu", expansion=2, dropout=0.0)
+OTHERS = {  # user encoders
+    "bert4rec": SASREC.model_dump() | {"mask": {"share": 0.4, "last": 0.1}},
+    "gru4rec": {"layers": 1, "dropout": 0.0},
+    "nextitnet": {"dilations": [1, 2], "repeats": 1, "kernel": 3, "dropout": 0.0},
+    "hstu": {"blocks": 1, "heads": 2, "dropout": 0.0},
+}
 NEGATIVES = Negatives(number=1, popularity=0.0, calibration=0.75)
 PLAN = schedule.Plan(
     phase="probe",
@@ -72,7 +78,7 @@ def settings(kind=EndToEndRun, **changes):
     sections = {
         "protocol": PROTOCOL.model_dump(),
         "model": {"width": 8},
-        "user_encoders": {"sasrec": SASREC.model_dump()},
+        "user_encoders": {"sasrec": SASREC.model_dump(), **OTHERS},
         "training": {
             "loss": "in_batch",
             "negatives": NEGATIVES.model_dump(),

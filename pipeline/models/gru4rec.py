@@ -24,8 +24,9 @@ class Gru4rec(UserEncoder):
         self.length = length
         self.dropout = nn.Dropout(settings.dropout)
         self.gru = nn.GRU(width, width, settings.layers, bias=False)
+        weights = dict(self.gru.named_parameters())
         for name in ("weight_ih_l0", "weight_hh_l0"):  # of the first layer alone, as in NineRec
-            nn.init.xavier_uniform_(getattr(self.gru, name))
+            nn.init.xavier_uniform_(weights[name])
 
     def forward(self, vectors: Tensor, rows: Rows) -> Tensor:
         """Encode histories, see `UserEncoder`; a step computes only who has an item there."""

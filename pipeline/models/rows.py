@@ -40,8 +40,13 @@ class Rows(NamedTuple):
 
     def to(self, where: torch.device) -> "Rows":
         """Move it to a device."""
-        moved = Rows(*(device.move(tensor, where) for tensor in self))
-        return moved._replace(alive=self.alive)
+        return Rows(
+            lengths=device.move(self.lengths, where),
+            owners=device.move(self.owners, where),
+            steps=device.move(self.steps, where),
+            grid=device.move(self.grid, where),
+            alive=self.alive,
+        )
 
     def pad(self, packed: Tensor) -> Tensor:
         """Lay [P, W] out as [B, T, W]; right of a history its last item stands again."""

@@ -14,13 +14,13 @@ from pipeline.params import Section
 
 
 class UserEncoders(Section):
-    """The settings of each user encoder, by its name; one that nobody uses may be left out."""
+    """The settings of each user encoder, by its name."""
 
-    sasrec: SasrecSettings | None = None
-    bert4rec: Bert4recSettings | None = None
-    gru4rec: Gru4recSettings | None = None
-    nextitnet: NextitnetSettings | None = None
-    hstu: HstuSettings | None = None
+    sasrec: SasrecSettings
+    bert4rec: Bert4recSettings
+    gru4rec: Gru4recSettings
+    nextitnet: NextitnetSettings
+    hstu: HstuSettings
 
 
 USER_ENCODERS: dict[str, Callable[[int, int, Any], UserEncoder]] = {
@@ -36,15 +36,13 @@ def settings_of(name: str, settings: UserEncoders) -> Section:
     """Take a user encoder's own settings.
 
     Raises:
-        Stop: there is no user encoder of this name, or no settings of it.
+        Stop: there is no user encoder of this name.
     """
     if name not in USER_ENCODERS:
         raise files.Stop(
             f"user encoder {name!r} is unknown; params.yaml: users may list {[*USER_ENCODERS]}"
         )
-    own: Section | None = dict(settings)[name]
-    if own is None:
-        raise files.Stop(f"params.yaml: user_encoders has no section {name}, which users lists")
+    own: Section = dict(settings)[name]
     return own
 
 
@@ -52,7 +50,7 @@ def build(name: str, width: int, length: int, settings: UserEncoders) -> UserEnc
     """Build a user encoder by its name, with D = `width` and L = `length`.
 
     Raises:
-        Stop: there is no user encoder of this name, or no settings of it.
+        Stop: there is no user encoder of this name.
     """
     own = settings_of(name, settings)
     return USER_ENCODERS[name](width, length, own)

@@ -106,8 +106,7 @@ class Work:
         """Read the domain and its embeddings.
 
         Raises:
-            Stop: the loss does not fit the tower, or the user encoder is unknown or has no
-                settings.
+            Stop: the loss does not fit the tower, or there is no such user encoder.
         """
         self.name, self.inputs, self.settings = name, inputs, settings
         self.machine = settings.machine

@@ -95,10 +95,3 @@ def test_an_unknown_user_encoder_stops_with_those_there_are():
     known = r"'sasre' is unknown.*\['sasrec', 'bert4rec', 'gru4rec', 'nextitnet', 'hstu'\]"
     with pytest.raises(files.Stop, match=known):
         users.build("sasre", WIDTH, LENGTH, SETTINGS)
-
-
-def test_one_without_settings_stops():
-    without = SETTINGS.model_copy(update={"gru4rec": None})
-    with pytest.raises(files.Stop, match="user_encoders has no section gru4rec"):
-        users.build("gru4rec", WIDTH, LENGTH, without)
-    assert users.build("hstu", WIDTH, LENGTH, without).length == LENGTH

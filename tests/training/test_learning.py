@@ -1,16 +1,18 @@
 """Every model learns a chain of items under every loss, and stays at chance on noise."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 
 from pipeline.content import store
-from pipeline.models import items, recommender
+from pipeline.models import items, recommender, users
 from pipeline.models.sasrec import Sasrec
 from pipeline.retrieval import metrics, search
 from pipeline.training import loop, losses
 from pipeline.training.checkpoint import Keeper
-from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided
+from tests.small_domains import LENGTH, NEGATIVES, OTHERS, PLAN, SASREC, chain, divided
 
 N_ITEMS = 60
 LONG = PLAN._replace(epochs=40, patience=4, select="ndcg@10")
@@ -43,6 +45,16 @@ def post_norm_model():
     return recommender.Recommender(items.IdTower(N_ITEMS, 16), Sasrec(16, LENGTH, settings))
 
 
+ENCODERS = users.UserEncoders.model_validate({"sasrec": SASREC, **OTHERS})
+
+
+def model_of(name):
+    """Ids under a user encoder."""
+    torch.manual_seed(0)
+    encoder = users.build(name, 16, LENGTH, ENCODERS)
+    return recommender.Recommender(items.IdTower(N_ITEMS, 16), encoder)
+
+
 def hits(model, parts, k):
     """HR@K on the test."""
     vectors = model.item_vectors(parts.candidates, 64)
@@ -72,10 +84,28 @@ def test_every_model_learns_the_chain(make, tmp_path):
     assert hits(model, parts, 1) > 0.7
 
 
+PAIRS = [(name, "in_batch") for name in OTHERS] + [
+    ("bert4rec", loss) for loss in losses.LOSSES if loss != "in_batch"
+]
+
+
+@pytest.mark.parametrize(("name", "loss"), PAIRS)
+def test_every_user_encoder_learns_the_chain_and_bert4rec_under_every_loss(name, loss, tmp_path):
+    parts = divided(chain(300, N_ITEMS, seed=0), N_ITEMS)
+    model = model_of(name)
+    several = NEGATIVES.model_copy(update={"number": 8})
+    plan = LONG._replace(loss=loss, negatives=several)
+    fitted = loop.fit(model, parts, plan, 0, Keeper(tmp_path, 60), 64)
+    assert fitted.curve[0].hr < 0.35
+    assert hits(model, parts, 10) > 0.95
+    assert hits(model, parts, 1) > 0.7
+
+
 @pytest.mark.parametrize(
     ("loss", "make"),
     [(loss, id_model) for loss in losses.LOSSES]
-    + [("in_batch", frozen_model), ("in_batch", post_norm_model)],
+    + [("in_batch", frozen_model), ("in_batch", post_norm_model)]
+    + [("in_batch", functools.partial(model_of, name)) for name in OTHERS],
 )
 def test_noise_stays_at_chance(loss, make, tmp_path):
     parts = divided(chain(600, N_ITEMS, seed=0, predictable=0.0), N_ITEMS, mask="none")

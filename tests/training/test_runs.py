@@ -216,7 +216,9 @@ def test_the_same_seed_starts_the_same_and_another_one_does_not(target, public):
 def test_full_softmax_with_an_end_to_end_run_stops_before_anything_is_read(public):
     made = settings(training__loss="full_softmax")
     nowhere = runs.Inputs(public / "absent")
-    with pytest.raises(files.Stop, match=r"full_softmax needs every item's vector.*in_batch or bc"):
+    with pytest.raises(
+        files.Stop, match=r"full_softmax needs every item's vector.*in_batch, which.*or samp"
+    ):
         runs.Work(runs.Name("end2end", "t", "text", "sasrec"), nowhere, made)
 
 
