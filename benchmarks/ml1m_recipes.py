@@ -19,6 +19,7 @@ SASREC = {
 # As the published runs learn: a constant rate, no decay of weights or rate, until validation ends
 # it; the cap is there to be marked where it is met.
 TRAINING = {
+    "negatives": {"number": 1, "popularity": 0.0, "calibration": 0.0},
     "batch_users": 128,
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
@@ -55,6 +56,27 @@ class Recipe(NamedTuple):
 RECIPES = {
     "sasrec-softmax": Recipe("sasrec-softmax", "sasrec", SASREC, {"loss": "full_softmax"}),
     "sasrec-bce": Recipe("sasrec-bce", "sasrec", SASREC, {"loss": "bce"}),
+    "gsasrec": Recipe(
+        "gsasrec",
+        "sasrec",
+        SASREC,
+        {
+            "loss": "gbce",
+            "negatives": {"number": 256, "popularity": 0.0, "calibration": 0.75},
+        },
+    ),
+    "bert4rec": Recipe(
+        "bert4rec",
+        "bert4rec",
+        {**SASREC, "mask": {"share": 0.2, "last": 0.1}},
+        {"loss": "full_softmax", "patience": 30},
+    ),
+    "gru4rec": Recipe(
+        "gru4rec", "gru4rec", {"layers": 1, "dropout": 0.2}, {"loss": "full_softmax"}
+    ),
+    "hstu": Recipe(
+        "hstu", "hstu", {"blocks": 2, "heads": 1, "dropout": 0.2}, {"loss": "full_softmax"}
+    ),
 }
 
 

@@ -13,7 +13,7 @@ PROTOCOL = split.Protocol(min_items=5, window=9, mask="window", catalogue="all",
 LENGTH = PROTOCOL.history
 SASREC = SasrecSettings(blocks=1, heads=2, norm="pre", activation="gelu", expansion=2, dropout=0.0)
 OTHERS = {  # user encoders
-    "bert4rec": SASREC.model_dump() | {"mask": {"share": 0.4, "last": 0.1}},
+    "bert4rec": SASREC.model_dump() | {"mask": {"share": 0.3, "last": 0.5}},
     "gru4rec": {"layers": 1, "dropout": 0.0},
     "nextitnet": {"dilations": [1, 2], "repeats": 1, "kernel": 3, "dropout": 0.0},
     "hstu": {"blocks": 1, "heads": 2, "dropout": 0.0},
