@@ -218,6 +218,20 @@ def test_a_broken_behaviour_file_is_counted_line_by_line(root, check):
     assert "2 lines break the rules of their files, the first of each file is named above" in said
 
 
+def test_what_the_reader_alone_refuses_is_a_mismatch(check, monkeypatch):
+    def refuse(*_):
+        raise files.Stop("Whole_pair.csv: can't be read")
+
+    monkeypatch.setattr("pipeline.data.ninerec.read", refuse)
+    status, found, said = check(dataset=["Whole"])
+    assert (status, found["Whole"]["interactions"], found["Whole"]["broken lines"]) == (
+        1,
+        "24",
+        "0",
+    )
+    assert "Does not fit:\n- Whole: Whole_pair.csv: can't be read\n" in said
+
+
 def test_what_the_reader_warns_of_is_worth_knowing(root, check):
     with (release.folder(root, "Plain") / "Plain_item.csv").open("a") as file:
         file.write("v1,,again\n")
@@ -258,6 +272,7 @@ def test_shared_covers_may_lie_beside_their_data_set(root, check):
     assert status == 0
     assert found["Half"]["covers broken"] == "0 of 4"
     assert found["Whole"]["on disk"] == f"{before / 1e6:.1f} MB"
+    assert found["Half"]["on disk"] == "0.0 MB", "they are counted once"
 
 
 def test_a_data_set_that_is_asked_for_must_be_there(check):
