@@ -54,26 +54,24 @@ def main(
         raise files.Stop(
             f"--k {k:,}: more than the {candidates:,} candidates of {prepared}; lower it"
         )
-    cutoff = min(metrics.CUTOFF, k)
-    found = export.folders(run)
     with files.atomic_folder(out) as made:
-        for folder in found:
-            to = made if folder == run else made / folder.name
+        for folder in export.folders(run):
+            to = made / folder.relative_to(run)
             to.mkdir(exist_ok=True)
             model = vectors.load(folder, n_items, n_users)
             export.check(folder, prepared, domain.items)
-            queries, items = model.queries[part], model.items
-            ranks = search.rank(queries, items, held_out, divided.candidates, cutoff)
-            lists = best.retrieve(queries, items, held_out.masked, divided.candidates, k)
             tag = f"{files.read_json(folder / 'run.json')['run']}-{model.seed}"
+            found = (model.queries[part], model.items)
+            cutoff = min(metrics.CUTOFF, k)
+            ranks = search.rank(*found, held_out, divided.candidates, cutoff)  # refuses NaN
+            lists = best.retrieve(*found, held_out.masked, divided.candidates, k)
             export.write(to, lists, held_out, domain, tag)
-            scores = metrics.summary(ranks, [cutoff])
+            scores = [f"{name} {x:.4f}" for name, x in metrics.summary(ranks, [cutoff]).items()]
             typer.echo(
                 f"export: {tag}, {n_users:,} users, {k:,} of {candidates:,} candidates, {part} "
-                + ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
-                + f" -> {out / folder.relative_to(run)}"
+                f"{', '.join(scores)} -> {out / folder.relative_to(run)}"
             )
 
 
 if __name__ == "__main__":
-    command.run(main, checks_lists=False)
+    command.run(main)

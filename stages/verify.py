@@ -49,9 +49,7 @@ def main(
         typer.echo(f"verify: {name}", err=True)
         found = survey.survey(folder)
         checked = cover_check.check(shots, found.items, most, size, threads, known, _begin(name))
-        on_disk = verify.bytes_of(folder)
-        if release.PUBLISHED[name].covers is None and not shots.is_relative_to(folder):
-            on_disk += verify.bytes_of(shots)
+        on_disk = _bytes(folder, shots, shares=release.PUBLISHED[name].covers is not None)
         order = None if columns == "any" else columns
         published = release.PUBLISHED[name]
         verdicts.append(verify.report(name, published, found, checked, on_disk, size, order))
@@ -73,6 +71,12 @@ def _most(covers: str) -> int | None:
     if not re.fullmatch("sample:[1-9][0-9]{0,9}", covers):
         raise Stop(f"--covers {covers!r}: the rule is all, none or sample:N, such as sample:500")
     return int(covers.partition(":")[2])
+
+
+def _bytes(folder: Path, shots: Path, shares: bool) -> int:
+    """Add up what a data set takes, with its covers unless it shares another's."""
+    beside = 0 if shares or shots.is_relative_to(folder) else verify.bytes_of(shots)
+    return verify.bytes_of(folder) + beside
 
 
 def _begin(name: str) -> Callable[[int], Callable[[int], None]]:

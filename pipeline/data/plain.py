@@ -10,7 +10,7 @@ RULE = "user item, then perhaps a timestamp, with one blank or one tab between, 
 
 
 def read(folder: Path, language: str) -> raw.Raw:
-    """Read a folder D of plain text: D.txt, and NineRec's D_item.csv where it is there.
+    """Read a folder D of plain text: D.txt or its only .txt, and NineRec's D_item.csv if any.
 
     Without timestamps the file's order is the time order; with them it breaks their ties. Without
     an item table the items are those that occur, and none has a text.
@@ -18,8 +18,7 @@ def read(folder: Path, language: str) -> raw.Raw:
     Raises:
         Stop: a file is missing, empty, or has a line that breaks its rule.
     """
-    path = folder / f"{folder.absolute().name}.txt"
-    lines.check_file(path)
+    path = _file(folder)
     layout = _layout(path)
     width = len(layout.columns)
 
@@ -48,6 +47,19 @@ def read(folder: Path, language: str) -> raw.Raw:
         warnings=warnings + more,
         has_texts=table.exists(),
     )
+
+
+def _file(folder: Path) -> Path:
+    """Find the file of the interactions: D.txt, or the only .txt of the folder."""
+    path = folder / f"{folder.absolute().name}.txt"
+    listed = sorted(folder.glob("*.txt"))
+    if not path.exists() and len(listed) == 1:
+        path = listed[0]
+    elif not path.exists() and listed:
+        there = ", ".join(one.name for one in listed)
+        raise Stop(f"{folder}: which file is it, {there}? Call it {path.name}, as its folder")
+    lines.check_file(path)
+    return path
 
 
 def _layout(path: Path) -> fields.Layout:

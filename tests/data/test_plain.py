@@ -99,10 +99,19 @@ def test_bad_lines_stop_with_file_line_and_rule(tmp_path, text, message):
         plain.read(folder(tmp_path, text), "en")
 
 
-def test_the_file_is_called_as_its_folder(tmp_path):
+def test_the_file_is_called_as_its_folder_or_is_the_only_one(tmp_path):
     made = folder(tmp_path, "u a\n")
     (made / "D.txt").rename(made / "ml-1m.txt")
-    with pytest.raises(Stop, match=r"D/D\.txt: no such file; the folder holds ml-1m\.txt"):
+    assert plain.read(made, "en").source.name == "ml-1m.txt"
+    (made / "README.txt").write_text("see elsewhere\n")
+    message = r"D: which file is it, README\.txt, ml-1m\.txt\? Call it D\.txt, as its folder"
+    with pytest.raises(Stop, match=message):
+        plain.read(made, "en")
+    (made / "ml-1m.txt").rename(made / "D.txt")
+    assert plain.read(made, "en").source.name == "D.txt"
+    for file in made.iterdir():
+        file.rename(file.with_suffix(".csv"))
+    with pytest.raises(Stop, match=r"D/D\.txt: no such file; the folder holds D\.csv, README\.csv"):
         plain.read(made, "en")
 
 

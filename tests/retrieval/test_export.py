@@ -179,3 +179,12 @@ def test_a_run_on_other_items_stops(world):
     ):
         write(world)
     assert not (world / "out").exists()
+
+
+def test_a_model_that_has_diverged_stops(world):
+    queries = np.load(world / "runs/id/queries_test.npy")
+    queries[3] = np.nan
+    np.save(world / "runs/id/queries_test.npy", queries)
+    with pytest.raises(ValueError, match="1 of 50 query vectors hold NaN or infinity"):
+        write(world)
+    assert not (world / "out").exists()
