@@ -130,8 +130,9 @@ def begin(setup: Setup, made: runs.Work, model: Recommender, joint: bool) -> Our
 
 def feed(setup: Setup, made: runs.Work) -> batches.Batches:
     """Make the batches of a run."""
-    parts, loss = made.split, made.settings.training.loss
-    return batches.Batches(parts.train, parts.candidates, setup.users, loss, data.SEED)
+    parts, own = made.split, made.settings.training
+    users, drawn = setup.users, own.negatives
+    return batches.Batches(parts.train, parts.candidates, users, own.loss, drawn, data.SEED)
 
 
 def reference(

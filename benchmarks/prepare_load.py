@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from benchmarks import prepare_data
 from pipeline.data import split, tables
 from pipeline.training import batches
+from pipeline.training.negatives import Negatives
 
 USERS = 64  # a batch
 
@@ -28,7 +29,8 @@ def main(folder: Annotated[Path, typer.Argument(help="the prepared domain")]) ->
     steps["load"] = (peak(), time.process_time() - began)
     divided = split.split(domain.sequences, len(domain.items), protocol)
     steps["split"] = (peak(), time.process_time() - began)
-    feed = batches.Batches(divided.train, divided.candidates, USERS, "in_batch", seed=0)
+    none = Negatives(number=1, popularity=0.0, calibration=0.0)  # in_batch draws none
+    feed = batches.Batches(divided.train, divided.candidates, USERS, "in_batch", none, seed=0)
     feed.batch(0, 0)
     steps["batches"] = (peak(), time.process_time() - began)
     typer.echo(json.dumps(steps))

@@ -8,17 +8,17 @@ import torch
 
 from pipeline.content import processes
 from pipeline.data import covers
-from pipeline.models import items, recommender
-from pipeline.models.sasrec import Sasrec
+from pipeline.models import items, recommender, users
 from pipeline.training import loop
 from pipeline.training.checkpoint import Keeper
 from tests.models.test_items import towers
 from tests.small_content import World
-from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided, feed
+from tests.small_domains import LENGTH, OTHERS, PLAN, SASREC, chain, divided, feed
 
 CPU = torch.device("cpu")
 N_ITEMS = 7
 MANY_ITEMS = 40_000  # of 8 numbers each: over a megabyte, what DistributedDataParallel buckets by
+ENCODERS = users.UserEncoders.model_validate({"sasrec": SASREC, **OTHERS})
 ROWS = [[1, 2, 4, 7, 3], [5, 6, 3, 1], [2, 6], [7, 1, 5]]
 
 
@@ -32,13 +32,15 @@ def model_of(name, public, n_items=N_ITEMS):
         for encoder in tower.encoders.values():
             encoder.unfreeze(1)
     torch.manual_seed(1)
-    return recommender.Recommender(tower, Sasrec(8, LENGTH, SASREC)).double()
+    encoder = users.build(name if name in OTHERS else "sasrec", 8, LENGTH, ENCODERS)
+    return recommender.Recommender(tower, encoder).double()
 
 
 def gradients(model, rows, loss, folder, n_items=N_ITEMS):
     """The loss of one batch of all rows, and its gradients."""
     phase = loop.Phase(model, PLAN._replace(loss=loss), 0, Keeper(folder, 60))
-    value = phase.step(next(feed(rows, n_items, loss, n_users=len(rows)).epoch(0, 0, CPU)))
+    fed = feed(rows, n_items, loss, n_users=len(rows), masking=model.users.masking, number=2)
+    value = phase.step(next(fed.epoch(0, 0, CPU)))
     found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     return {"loss": processes.summed(value), **found}
 
@@ -84,7 +86,7 @@ def main():
             torch.save(found, folder / f"{task}.pt")
 
 
-MODELS = ("id", "end2end")
+MODELS = ("id", "end2end", *OTHERS)  # ids under sasrec, encoders under it, ids under the others
 
 if __name__ == "__main__":
     main()

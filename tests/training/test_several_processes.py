@@ -30,7 +30,7 @@ def assert_alike(found, expected):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", ["in_batch", "bce"])
+@pytest.mark.parametrize("loss", ["in_batch", "bce", "sampled_softmax"])
 def test_two_processes_have_the_loss_and_the_gradients_of_one(public, loss, tmp_path):
     one = do("gradients", 1, tmp_path / "one", public, loss)
     two = do("gradients", 2, tmp_path / "two", public, loss)
