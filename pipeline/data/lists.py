@@ -22,6 +22,7 @@ ORDER = {
     "frozen_zeroshot": "frozen_transfer",
     "tuned_zeroshot": "tuned_transfer",
 }
+SANITY = ("popularity", "itemknn", "contentknn")  # beside the runs: recommenders without training
 FLOW = Path("dvc.yaml")
 WORD = re.compile(r"[A-Za-z0-9_]+")
 SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a command
