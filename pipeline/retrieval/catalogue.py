@@ -57,8 +57,18 @@ def gini(counts: np.ndarray) -> float:
     return float(weights @ np.sort(counts) / total / (n - 1))
 
 
+MEASURES = {"coverage": coverage, "gini": gini}
+
+
+def names(cutoffs: Sequence[int]) -> list[str]:
+    """Name what `summary` gives."""
+    return [f"{name}@{k}" for k in cutoffs for name in MEASURES]
+
+
 def summary(lists: np.ndarray, candidates: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
     """Describe lists at each cutoff: {"coverage@10": .., "gini@10": ..}, fractions."""
-    counts = {k: exposures(lists, candidates, k) for k in cutoffs}
-    shares = {f"coverage@{k}": coverage(of_k) for k, of_k in counts.items()}
-    return shares | {f"gini@{k}": gini(of_k) for k, of_k in counts.items()}
+    found: dict[str, float] = {}
+    for k in cutoffs:
+        counts = exposures(lists, candidates, k)
+        found |= {f"{name}@{k}": measure(counts) for name, measure in MEASURES.items()}
+    return found

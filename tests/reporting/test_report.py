@@ -86,7 +86,7 @@ def test_every_table_with_a_capped_run_marks_it(world):
     is_marked = [run in capped for run in order]
     of_target = rows(text, "QB")
     scores = [row for row in of_target if row[1] in ("test", "validation")]
-    assert len(scores) == 2 * 4  # HR and NDCG at 10 and at 5
+    assert len(scores) == 2 * 6  # HR, NDCG and MRR at 10 and at 5
     for row in scores:
         assert [cell.endswith("†") for cell in row[2 : 2 + len(order)]] == is_marked
     sliced = [row for row in of_target if "in the source" in row[1]]
@@ -232,7 +232,7 @@ def test_a_run_that_was_not_evaluated_is_named(world):
 
 
 def test_groups_of_one_series_stand_together():
-    wanted = evidence.Wanted([], ["a", "b"], ["text", "both"], ["sasrec"], ["id"], [1])
+    wanted = evidence.Wanted([], ["a", "b"], ["text", "both"], ["sasrec"], ["id"], [1], [])
     assert [g.name for g in wanted.groups()] == [
         "a-text-sasrec", "b-text-sasrec", "a-both-sasrec", "b-both-sasrec",
     ]  # fmt: skip

@@ -1,0 +1,77 @@
+"""The floating point operations of a training step, counted on a real one."""
+
+from collections.abc import Mapping
+
+import torch
+from torch.utils import flop_counter
+
+from pipeline.content import processes, store
+from pipeline.data.split import Split
+from pipeline.models import items, recommender
+from pipeline.training import batches, objective
+
+Shape = tuple[int, ...]
+
+
+def _attention(q: Shape, k: Shape, v: Shape, *_: object, **__: object) -> int:
+    return int(flop_counter.sdpa_flop_count(q, k, v))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(out: Shape, q: Shape, k: Shape, v: Shape, *_: object, **__: object) -> int:
+    return int(flop_counter.sdpa_backward_flop_count(out, q, k, v))  # type: ignore[no-untyped-call]
+
+
+# What torch's counter does not know: attention as CPUs compute it.
+ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+def of_step(
+    model: recommender.Recommender,
+    split: Split,
+    loss: batches.LossName,
+    batch_users: int,
+) -> int:
+    """Count the operations of a domain's first step, forward and backward, of all processes.
+
+    Two for each multiplication with its addition, in matrix products, convolutions and attention;
+    nothing else counts. Weights, gradients and the state of torch's generators stay as they are.
+
+    Args:
+        model: as the phase trains it.
+        split: the domain.
+        loss: which loss.
+        batch_users: B.
+    """
+    where = next(model.users.parameters()).device
+    feed = batches.Batches(split.train, split.candidates, batch_users, loss, 0)
+    batch = next(iter(feed.epoch(0, 0, where)))
+    modes = {module: module.training for module in model.modules()}
+    learning = [p for p in model.parameters() if p.requires_grad]
+    gradients = [p.grad for p in learning]
+    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    try:
+        for parameter in learning:
+            parameter.grad = None
+        model.train()
+        with torch.random.fork_rng([where] if where.type == "cuda" else []), counter:
+            objective.Objective(model, loss)(batch).backward()
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, gradient in zip(learning, gradients, strict=True):
+            parameter.grad = gradient
+    count = torch.tensor(counter.get_total_flops(), dtype=torch.float64)
+    return int(processes.summed(count))
+
+
+def probe_of(
+    model: recommender.Recommender, embedded: Mapping[str, store.Embedded]
+) -> recommender.Recommender:
+    """Give the model of the phase before encoders joined: the same head over their embeddings."""
+    assert isinstance(model.tower, items.EndToEndTower)
+    tower = items.FrozenTower(embedded, model.tower.head, model.tower.modality_dropout)
+    where = next(model.users.parameters()).device
+    return recommender.Recommender(tower, model.users).to(where)
