@@ -186,6 +186,11 @@ def test_costs_begin_at_0_and_show_both_times(drawn):
     }
     assert at["frozen"] == [30, 30] and at["frozen_transfer"] == [30, 30 + 50]
     assert at["frozen_zeroshot"] == [50]  # trains nothing: its share of pre-training alone
+    of_run = [
+        line for line in axes.lines if line.get_marker() == looks.STYLES["tuned_transfer"].marker
+    ]
+    whole, own = sorted(of_run, key=lambda line: -line.get_xdata()[0])
+    assert whole.get_markersize() > own.get_markersize()
 
 
 def test_the_large_marker_is_the_epoch_that_was_kept(drawn):
