@@ -113,7 +113,7 @@ def cost(outcomes: Sequence[Outcome], costs: Costs) -> Figure:
 
     marked = looks.capped(outcomes)
     legend = [looks.handle(run, is_line=False, is_capped=run in marked) for run in drawn]
-    label = "time with embedding and pre-training; small: the run alone"
+    label = "time of the whole chain; small: the run alone"
     return panels.grid(_by_target(outcomes), draw, 3.2, label, legend + _notes(outcomes))
 
 
