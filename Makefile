@@ -65,6 +65,12 @@ bench-sequence: $(READY)
 	$(BIN)/python -m benchmarks.sequence $(if $(PEERS),--peers $(PEERS)) \
 		$(if $(SCRIPTS),--scripts $(SCRIPTS)) $(ARGS)
 
+# Quality on MovieLens-1M beside published values, hours a recipe; killed, it goes on where it was.
+# One recipe: ARGS="--recipe sasrec-softmax"; how far they are: ARGS=--report.
+.PHONY: bench-ml1m
+bench-ml1m: $(READY)
+	$(BIN)/python -m benchmarks.ml1m $(ARGS)
+
 # A training step beside NineRec's; some of it: ARGS="--part steps --data hm --content text".
 .PHONY: bench-end2end
 bench-end2end: $(READY)

@@ -20,6 +20,7 @@ from pipeline.content import encoders, image, store, text, timm_images
 from pipeline.data import covers, prepare, readers, sequences, split, tables
 from pipeline.data.sequences import Lists
 from pipeline.training import batches
+from pipeline.training.negatives import Negatives
 
 ROOT = Path(__file__).parents[1]
 PRESET = YAML(typ="safe").load(ROOT / "presets" / "films-fashion.yaml")
@@ -104,7 +105,8 @@ def _source(folder: Path, pixels: int, users: int, texts: Path) -> Place:
     protocol = split.Protocol.model_validate({**PRESET["protocol"], "catalogue": "all"})
     drawn = histories(rng)
     divided = split.split(drawn, SOURCE_ITEMS, protocol)
-    feed = batches.Batches(divided.train, divided.candidates, users, "bce", SEED)
+    drawn = Negatives.model_validate(PRESET["training"]["negatives"])
+    feed = batches.Batches(divided.train, divided.candidates, users, "bce", drawn, SEED)
     wanted = np.unique(np.concatenate([feed.batch(0, step).items for step in range(STEPS)]))
     items = {"id": [f"v{n}" for n in range(SOURCE_ITEMS)], "text": _titles(rng, wanted, texts)}
     ends = drawn.offsets[1:]

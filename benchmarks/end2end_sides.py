@@ -19,7 +19,7 @@ from pipeline.data import sequences
 from pipeline.machine import PrefixCache
 from pipeline.models.items import EndToEndTower
 from pipeline.models.recommender import Recommender
-from pipeline.models.users import Sasrec
+from pipeline.models.sasrec import Sasrec
 from pipeline.training import batches, loop, runs
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.settings import IdRun
@@ -181,7 +181,8 @@ def slots(fed: batches.Batches, step: int, users: int) -> ninerec_step.Slots:
     """Lay out the first users of a step of ours, with the negatives that `bce` draws there."""
     order = fed.order(0)[step * fed.users : (step + 1) * fed.users]
     windows = sequences.take(fed.train, order)
-    drawn = fed.negatives(windows, 0, step)
+    batch = fed.batch(0, step)
+    drawn = batch.items[batch.negatives[:, 0]].numpy()
     longest = data.PRESET["protocol"]["window"] - 2
     laid_out = ninerec_step.lay_out(windows, drawn, longest)
     return ninerec_step.Slots(laid_out.positives[:users], laid_out.negatives[:users])

@@ -22,8 +22,9 @@ from pipeline.content import device
 from pipeline.content.blocks import Content, Encoder
 from pipeline.data import sequences
 from pipeline.data.sequences import PAD, Lists
+from pipeline.models.attention import Block
 from pipeline.models.items import Fusion
-from pipeline.models.users import Sasrec, SasrecBlock
+from pipeline.models.sasrec import Sasrec
 
 FORBIDDEN = -1e9  # added to the attention score of what an item may not see
 GREY = 128  # of a padding item's pixels: an image of zeros, once normalised
@@ -110,7 +111,7 @@ class Model(nn.Module):
         mask = torch.where(is_seen, 0.0, FORBIDDEN).to(histories.dtype)[:, None]  # [B, 1, L, L]
         x = users.dropout(users.norm(histories + users.positions.weight))
         for block in users.blocks:
-            assert isinstance(block, SasrecBlock)
+            assert isinstance(block, Block)
             first, second = block.norms
             x = first(x + attend(block, x, mask))
             x = second(x + block.feed(x))
@@ -118,7 +119,7 @@ class Model(nn.Module):
         return encoded
 
 
-def attend(block: SasrecBlock, x: Tensor, mask: Tensor) -> Tensor:
+def attend(block: Block, x: Tensor, mask: Tensor) -> Tensor:
     """Apply a block's attention to dense rows.
 
     Args:

@@ -19,10 +19,12 @@ import torch
 from pipeline.content import device
 from pipeline.data import files, sequences
 from pipeline.data.split import HeldOut, Split
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec, SasrecSettings
 from pipeline.retrieval import index
 from pipeline.training import batches, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
+from pipeline.training.negatives import Negatives
 
 OURS = "ours"
 USERS = 10_000  # of the whole data set
@@ -30,9 +32,7 @@ BATCH = 128  # users; RecBole: prefixes
 PREFIXES = 2048  # its own default
 THREADS = 2  # what the peers' scripts set
 WIDTH = 64
-ENCODER = users.SasrecSettings(
-    blocks=2, heads=2, norm="pre", activation="gelu", expansion=4, dropout=0.2
-)
+ENCODER = SasrecSettings(blocks=2, heads=2, norm="pre", activation="gelu", expansion=4, dropout=0.2)
 ITEMS_A_PASS = 16_384
 
 
@@ -141,11 +141,13 @@ def ours(place: Path, length: int, epochs: int) -> Outcome:
     index.set_threads(THREADS)
     torch.manual_seed(0)
     parts = divide(place, length)
-    encoder = users.build("sasrec", WIDTH, length, users.UserEncoders(sasrec=ENCODER))
+    encoder = Sasrec(WIDTH, length, ENCODER)
     tower = items.IdTower(len(parts.candidates) - 1, WIDTH)
     model = recommender.Recommender(tower, encoder)
-    feed = batches.Batches(parts.train, parts.candidates, BATCH, "full_softmax", seed=0)
-    phase = loop.Phase(model, plan(epochs), 0, Keeper(place, every=float("inf")))
+    planned = plan(epochs)
+    drawn = planned.negatives  # none, with this loss
+    feed = batches.Batches(parts.train, parts.candidates, BATCH, planned.loss, drawn, seed=0)
+    phase = loop.Phase(model, planned, 0, Keeper(place, every=float("inf")))
     seconds = []
     for epoch in range(epochs):
         began = time.perf_counter()
@@ -164,6 +166,7 @@ def plan(epochs: int) -> schedule.Plan:
     return schedule.Plan(
         phase="probe",
         loss="full_softmax",
+        negatives=Negatives(number=1, popularity=0.0, calibration=0.0),
         batch_users=BATCH,
         learning_rate=1e-3,
         weight_decay=0.0,

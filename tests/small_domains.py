@@ -4,18 +4,25 @@ import numpy as np
 import polars as pl
 
 from pipeline.data import sequences, split, tables
-from pipeline.models import users
+from pipeline.models.sasrec import SasrecSettings
 from pipeline.training import batches, schedule
+from pipeline.training.negatives import Negatives
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
 PROTOCOL = split.Protocol(min_items=5, window=9, mask="window", catalogue="all", select="hr@10")
 LENGTH = PROTOCOL.history
-SASREC = users.SasrecSettings(
-    blocks=1, heads=2, norm="pre", activation="gelu", expansion=2, dropout=0.0
-)
+SASREC = SasrecSettings(blocks=1, heads=2, norm="pre", activation="gelu", expansion=2, dropout=0.0)
+OTHERS = {  # user encoders
+    "bert4rec": SASREC.model_dump() | {"mask": {"share": 0.3, "last": 0.5}},
+    "gru4rec": {"layers": 1, "dropout": 0.0},
+    "nextitnet": {"dilations": [1, 2], "repeats": 1, "kernel": 3, "dropout": 0.0},
+    "hstu": {"blocks": 1, "heads": 2, "dropout": 0.0},
+}
+NEGATIVES = Negatives(number=1, popularity=0.0, calibration=0.75)
 PLAN = schedule.Plan(
     phase="probe",
     loss="in_batch",
+    negatives=NEGATIVES,
     batch_users=32,
     learning_rate=1e-2,
     weight_decay=0.01,
@@ -47,10 +54,11 @@ def divided(histories, n_items, **changes):
     return split.split(histories, n_items, PROTOCOL.model_copy(update=changes))
 
 
-def feed(train, n_items, loss="in_batch", n_users=4, seed=0):
+def feed(train, n_items, loss="in_batch", n_users=4, seed=0, masking=None, **negatives):
     """Batches over training windows given as rows, all items being candidates."""
-    candidates = np.arange(n_items + 1) > 0
-    return batches.Batches(sequences.from_rows(train), candidates, n_users, loss, seed)
+    candidates, rows = np.arange(n_items + 1) > 0, sequences.from_rows(train)
+    drawn = NEGATIVES.model_copy(update=negatives)
+    return batches.Batches(rows, candidates, n_users, loss, drawn, seed, masking)
 
 
 def prepare(folder, histories, texts):
@@ -70,9 +78,10 @@ def settings(kind=EndToEndRun, **changes):
     sections = {
         "protocol": PROTOCOL.model_dump(),
         "model": {"width": 8},
-        "user_encoders": {"sasrec": SASREC.model_dump()},
+        "user_encoders": {"sasrec": SASREC.model_dump(), **OTHERS},
         "training": {
             "loss": "in_batch",
+            "negatives": NEGATIVES.model_dump(),
             "batch_users": 16,
             "learning_rate": 1e-2,
             "weight_decay": 0.01,

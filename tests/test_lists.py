@@ -41,7 +41,10 @@ BAD = [
     ({"targets": []}, "targets: []: name at least one"),
     ({"contents": []}, "contents: []: name at least one"),
     ({"users": []}, "users: []: name at least one"),
-    ({"users": ["gru"]}, "'gru' in users: user_encoders has ['sasrec'"),
+    (
+        {"users": ["gru"]},
+        "'gru' in users: user_encoders has ['sasrec', 'bert4rec', 'gru4rec', 'nextitnet', 'hstu'",
+    ),
     ({"domains.all": {"a-b": RAW}}, "domains.all: the name 'a-b': it may have letters"),
     ({"domains.all": {"a;b": RAW}}, "domains.all: the name 'a;b': it may have letters"),
     ({"domains.all": {"../a": RAW}}, "domains.all: the name '../a': it may have letters"),

@@ -13,7 +13,7 @@ from pipeline.content import device, processes
 from pipeline.data import files
 from pipeline.data.sequences import Lists, lengths, take
 from pipeline.models.items import ContentTower, EndToEndTower
-from pipeline.models.users import Rows, UserEncoder
+from pipeline.models.rows import Rows, UserEncoder
 from pipeline.params import Section
 
 USERS_A_PASS = 512  # users of like lengths, a forward pass of the user encoder outside training
@@ -34,20 +34,25 @@ class Recommender(nn.Module):
         self.tower = tower
         self.users = users
 
-    def slots(self, vectors: Tensor, inputs: Tensor, rows: Rows) -> Tensor:
+    def slots(
+        self, vectors: Tensor, inputs: Tensor, rows: Rows, asked: Tensor | None = None
+    ) -> Tensor:
         """Encode histories.
 
         Args:
             vectors: [M, D], vectors of the items at hand.
-            inputs: [P] int64, places in `vectors`, history by history.
+            inputs: [P] int64, places in `vectors`, history by history; M is [MASK].
             rows: whose they are.
+            asked: [Q] int64, which of P are wanted; none: all.
 
         Returns:
-            [P, D], a query vector after each item.
+            [Q, D], a query vector after each item that is asked for, or at it where it is hidden.
         """
+        if self.users.mask is not None:
+            vectors = torch.cat([vectors, self.users.mask[None].to(vectors.dtype)])
         # Not vectors[inputs]: on several threads its gradient depends on who adds first.
         encoded: Tensor = self.users(F.embedding(inputs, vectors), rows)
-        return encoded
+        return encoded if asked is None else F.embedding(asked, encoded)
 
     @torch.no_grad()
     def item_vectors(self, wanted: np.ndarray, batch: int) -> np.ndarray:

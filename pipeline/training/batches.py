@@ -5,9 +5,9 @@ counters to see the same batches.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from torch import Tensor
 from pipeline.content import device, processes
 from pipeline.data import files, sequences
 from pipeline.data.sequences import Lists
-from pipeline.data.tables import PAD
-from pipeline.models.users import Rows
+from pipeline.models.rows import Masking, Rows
+from pipeline.training import negatives
+from pipeline.training.negatives import LossName, Negatives
 
-LossName = Literal["in_batch", "bce", "full_softmax"]
 AHEAD = 3  # batches made while a GPU works on another
 
 
@@ -28,33 +28,44 @@ class Batch(NamedTuple):
 
     items: Tensor  # [M] int64, distinct items, ascending: each is encoded once; stays on the CPU
     draws: Tensor  # [2, M] float32, uniform in [0, 1): whether training hides a modality of it
-    inputs: Tensor  # [P] int64, place in `items` of each item that has a next one, user by user
-    targets: Tensor  # [P] int64, place of the next one
-    negatives: Tensor  # [P] int64, place of a uniform negative each (`bce`), else empty
+    inputs: Tensor  # [P] int64, place in `items` of each item read, user by user; M: [MASK]
+    asked: Tensor | None  # [Q] int64, which of P are to be predicted; none: all, Q = P
+    targets: Tensor  # [Q] int64, place of the item to predict
+    negatives: Tensor  # [Q, k] int64, places of a slot's own; [k] those of a step; else [0]
+    log_expected: Tensor  # [k] float64, log of how often a step's negative is expected; else [0]
+    power: float  # gbce's beta
     rows: Rows  # of the inputs
     counts: Tensor  # [M] float64, times an item stands in the batch's windows
     log_share: Tensor  # [M] float64, log of the item's share of the domain's training interactions
     users: int  # B, those of all processes
-    share: float  # of the inputs of all processes
+    share: float  # of the targets of all processes
 
     def to(self, where: torch.device) -> "Batch":
         """Move to a device what is computed with there: no copy waits for another."""
         return self._replace(
             inputs=device.move(self.inputs, where),
+            asked=None if self.asked is None else device.move(self.asked, where),
             targets=device.move(self.targets, where),
             negatives=device.move(self.negatives, where),
+            log_expected=device.move(self.log_expected, where),
             rows=self.rows.to(where),
             counts=device.move(self.counts, where),
             log_share=device.move(self.log_share, where),
         )
 
+    @property
+    def owners(self) -> Tensor:
+        """The user of each target: [Q] int64."""
+        owners = self.rows.owners
+        return owners if self.asked is None else owners[self.asked]
+
     def own(self) -> Tensor:
         """Mark the items of each user's own window: [B, M] bool."""
         B, M = len(self.rows.lengths), len(self.counts)
-        marks = torch.zeros(B * M, dtype=torch.bool, device=self.inputs.device)
-        for places in (self.inputs, self.targets):
-            marks = marks.index_fill(0, self.rows.owners * M + places, value=True)
-        return marks.view(B, M)
+        marks = torch.zeros(B * (M + 1), dtype=torch.bool, device=self.inputs.device)
+        for owners, places in ((self.rows.owners, self.inputs), (self.owners, self.targets)):
+            marks = marks.index_fill(0, owners * (M + 1) + places, value=True)
+        return marks.view(B, M + 1)[:, :M]
 
     def part(self, number: int, of: int) -> "Batch":
         """Take one of several even parts of the users; the items stay those of all.
@@ -67,12 +78,18 @@ class Batch(NamedTuple):
         lengths = self.rows.lengths.numpy()[kept]
         first = int(np.searchsorted(self.rows.owners.numpy(), kept.min(initial=self.users)))
         places = slice(first, first + int(lengths.sum()))
+        slots, asked = places, self.asked
+        if asked is not None:
+            slots = slice(*np.searchsorted(asked.numpy(), [places.start, places.stop]).tolist())
+            asked = asked[slots] - first
+        targets = self.targets[slots]
         return self._replace(
             inputs=self.inputs[places],
-            targets=self.targets[places],
-            negatives=self.negatives[places],
+            asked=asked,
+            targets=targets,
+            negatives=self.negatives if len(self.log_expected) else self.negatives[slots],
             rows=Rows.of(lengths),
-            share=int(lengths.sum()) / len(self.inputs),
+            share=len(targets) / len(self.targets),
         )
 
 
@@ -80,7 +97,14 @@ class Batches:
     """All batches of a domain's training windows."""
 
     def __init__(
-        self, train: Lists, candidates: np.ndarray, users: int, loss: LossName, seed: int
+        self,
+        train: Lists,
+        candidates: np.ndarray,
+        users: int,
+        loss: LossName,
+        settings: Negatives,
+        seed: int,
+        masking: Masking | None = None,
     ) -> None:
         """Hold the windows of the training users.
 
@@ -89,7 +113,9 @@ class Batches:
             candidates: [N + 1] bool, the catalogue.
             users: B, users a batch.
             loss: decides which items a batch has beside those of its windows.
-            seed: of the order of users and of the negatives.
+            settings: of the negatives.
+            seed: of the order of users, of negatives, and of what is hidden.
+            masking: what is hidden, to be restored; none: the next item is predicted everywhere.
 
         Raises:
             Stop: no user has two items to learn from, or the catalogue is too small for negatives
@@ -98,24 +124,24 @@ class Batches:
         lengths = sequences.lengths(train)
         self.train = train
         self.catalogue = np.flatnonzero(candidates)
-        self.users, self.loss, self.seed = users, loss, seed
+        self.users, self.loss, self.seed, self.masking = users, loss, seed, masking
         self.learners = np.flatnonzero(lengths > 1)  # with one item there is nothing to predict
         if not len(self.learners):
             raise files.Stop(
                 "no user has two items to learn from beside the two held out; "
                 "raise protocol.window, or bring users with four items or more"
             )
-        if loss == "bce" and len(self.catalogue) <= lengths.max():
-            raise files.Stop(
-                f"training.loss: bce draws negatives outside a user's window of up to "
-                f"{lengths.max()} items, and the catalogue has only {len(self.catalogue)}; "
-                "use in_batch or full_softmax"
-            )
         counts = np.bincount(train.items, minlength=len(candidates))
         with np.errstate(divide="ignore"):  # an item without interactions is never a target
             self.log_share = np.log(counts / counts.sum())
-        self.places = np.zeros(len(candidates), np.int64)  # in the catalogue
-        self.places[self.catalogue] = np.arange(len(self.catalogue))
+        self.sampler = negatives.Sampler(self.catalogue, counts, settings)
+        if loss in negatives.OF_SLOTS and self.sampler.drawable <= lengths.max():
+            raise files.Stop(
+                f"training.loss: {loss} draws negatives outside a user's window of up to "
+                f"{lengths.max()} items, and there are only {self.sampler.drawable} to draw from; "
+                "use in_batch or full_softmax"
+            )
+        self.power = negatives.gbce_power(settings, len(self.catalogue)) if loss == "gbce" else 1.0
         self.steps = -(-len(self.learners) // users)
         self._order = (-1, np.empty(0, np.int64))
 
@@ -128,35 +154,55 @@ class Batches:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Make one batch of an epoch."""
+        # From 1: NumPy takes [a, b, 0] for [a, b], which draws the order of users.
+        of_step = [self.seed, epoch, step + 1]
         users = self.order(epoch)[step * self.users : (step + 1) * self.users]
         windows = sequences.take(self.train, users)
-        drawn = np.empty(0, np.int64)
-        if self.loss == "bce":
-            drawn = self.negatives(windows, epoch, step)
+        is_read, is_wanted, lengths = slots(windows, self.masking, of_step)
+        drawn = self.negatives(windows, sequences.owners(windows)[is_wanted], of_step)
         if self.loss == "full_softmax":
-            items, places = self.catalogue, self.places[windows.items]
+            items = self.catalogue
         else:
-            items, places = np.unique(np.concatenate([windows.items, drawn]), return_inverse=True)
-        places, negatives = places[: len(windows.items)], places[len(windows.items) :]
-        lengths = sequences.lengths(windows)
-        is_last = np.zeros(len(places), bool)
-        is_last[windows.offsets[1:] - 1] = True
-        is_first = np.roll(is_last, 1)
+            items = distinct([windows.items, drawn], len(self.log_share))
+        places = np.empty(len(self.log_share), np.int64)
+        places[items] = np.arange(len(items))
+        own = places[windows.items]
+        inputs = own if self.masking is None else np.where(is_wanted, len(items), own)
         # Not the generator of negatives: their number differs by loss.
-        draws = np.random.default_rng([self.seed, epoch, step + 1, 1])
-        counts = np.bincount(places, minlength=len(items)).astype(np.float64)
+        draws = np.random.default_rng([*of_step, 1]).random((2, len(items)), np.float32)
+        shared = self.loss in negatives.OF_STEPS
+        expected = self.sampler.log_expected(drawn) if shared else np.empty(0)
+        counts = np.bincount(own, minlength=len(items)).astype(np.float64)
         return Batch(
-            items=torch.from_numpy(items.astype(np.int64)),
-            draws=torch.from_numpy(draws.random((2, len(items)), np.float32)),
-            inputs=torch.from_numpy(places[~is_last]),
-            targets=torch.from_numpy(places[~is_first]),
-            negatives=torch.from_numpy(negatives),
-            rows=Rows.of(lengths - 1),
+            items=torch.from_numpy(items),
+            draws=torch.from_numpy(draws),
+            inputs=torch.from_numpy(inputs[is_read]),
+            asked=None if self.masking is None else torch.from_numpy(np.flatnonzero(is_wanted)),
+            targets=torch.from_numpy(own[is_wanted]),
+            negatives=torch.from_numpy(places[drawn]),
+            log_expected=torch.from_numpy(expected),
+            power=self.power,
+            rows=Rows.of(lengths),
             counts=torch.from_numpy(counts),
             log_share=torch.from_numpy(self.log_share[items]),
             users=len(users),
             share=1.0,
         )
+
+    def negatives(self, windows: Lists, owners: np.ndarray, of_step: Sequence[int]) -> np.ndarray:
+        """Draw what the loss needs: [Q, k] int64 items for its slots, [k] for its step, or [0].
+
+        Args:
+            windows: those of the batch's users.
+            owners: [Q] int, the user of each slot.
+            of_step: the source of randomness.
+        """
+        rng = np.random.default_rng(of_step)
+        if self.loss in negatives.OF_SLOTS:
+            return self.sampler.of_slots(windows, owners, rng)
+        if self.loss in negatives.OF_STEPS:
+            return self.sampler.draw(rng, self.sampler.settings.number)
+        return np.empty(0, np.int64)
 
     def epoch(self, epoch: int, first: int, where: torch.device) -> Iterator[Batch]:
         """Make this process's batches of an epoch from step `first` on, on its device.
@@ -180,26 +226,52 @@ class Batches:
             while made:
                 yield made.popleft().result()
 
-    def negatives(self, windows: Lists, epoch: int, step: int) -> np.ndarray:
-        """Draw a uniform negative a slot, never of the user's own training window.
 
-        Held-out items may be drawn: sparing them would tell the model which they are.
+def slots(
+    windows: Lists, masking: Masking | None, of_step: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Say what of users' windows is read, and what is to be predicted.
 
-        Args:
-            windows: those of the batch's users.
-            epoch: with `step`, the source of randomness.
-            step: within the epoch.
+    Args:
+        windows: those of the batch's users, W items in all.
+        masking: what is hidden; none: each item but the last is read, to predict the next one.
+        of_step: the source of randomness.
 
-        Returns:
-            [P] int64 items, user by user.
-        """
-        # From 1: NumPy takes [a, b, 0] for [a, b], which draws the order of users.
-        rng = np.random.default_rng([self.seed, epoch, step + 1])
-        padded = sequences.pad(windows, int(sequences.lengths(windows).max()))
-        drawn = rng.choice(self.catalogue, size=(len(padded), padded.shape[1] - 1))
-        while True:
-            rejected = (drawn[:, :, None] == padded[:, None, :]).any(2)
-            if not rejected.any():
-                kept: np.ndarray = drawn[padded[:, 1:] != PAD]
-                return kept
-            drawn[rejected] = rng.choice(self.catalogue, size=int(rejected.sum()))
+    Returns:
+        [W] bool, the items read; [W] bool, those predicted; [B] int64, how many each user reads.
+    """
+    lengths = sequences.lengths(windows)
+    if masking is not None:
+        rng = np.random.default_rng([*of_step, 2])
+        return np.ones(len(windows.items), bool), hide(lengths, masking, rng), lengths
+    is_last = np.zeros(len(windows.items), bool)
+    is_last[windows.offsets[1:] - 1] = True
+    return ~is_last, ~np.roll(is_last, 1), lengths - 1
+
+
+def hide(lengths: np.ndarray, masking: Masking, rng: np.random.Generator) -> np.ndarray:
+    """Choose what to hide of histories: each item by chance, or the last one alone; one at least.
+
+    Args:
+        lengths: [B] int, items of each history.
+        masking: the shares.
+        rng: the source of randomness.
+
+    Returns:
+        [W] bool, history by history.
+    """
+    owners, starts = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths) - lengths
+    is_alone = rng.random(len(lengths)) < masking.last
+    hidden = (rng.random(len(owners)) < masking.share) & ~is_alone[owners]
+    any_one = starts + (rng.random(len(lengths)) * lengths).astype(np.int64)
+    hidden[(starts + lengths - 1)[is_alone]] = True
+    hidden[any_one[np.bincount(owners[hidden], minlength=len(lengths)) == 0]] = True
+    return hidden
+
+
+def distinct(parts: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """Give the distinct items below n of several arrays: [M] int64, ascending."""
+    is_there = np.zeros(n, bool)
+    for part in parts:
+        is_there[part] = True
+    return np.flatnonzero(is_there)

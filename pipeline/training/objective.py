@@ -10,13 +10,13 @@ from pipeline.models import shards
 from pipeline.models.items import EndToEndTower
 from pipeline.models.recommender import Recommender
 from pipeline.retrieval import metrics, search
-from pipeline.training import batches, losses
+from pipeline.training import batches, losses, negatives
 
 
 class Objective(nn.Module):
     """A model and a loss as one module: a batch -> this process's part of its mean loss."""
 
-    def __init__(self, model: Recommender, loss: batches.LossName) -> None:
+    def __init__(self, model: Recommender, loss: negatives.LossName) -> None:
         super().__init__()
         self.model, self.loss = model, loss
 
@@ -32,7 +32,8 @@ class Objective(nn.Module):
             vectors = shards.vectors(model.tower, batch.items, batch.draws)
             if not batch.share:
                 return vectors.sum() * 0  # fewer users than processes
-            queries = model.slots(vectors, batch.inputs, batch.rows).to(vectors.dtype)
+            queries = model.slots(vectors, batch.inputs, batch.rows, batch.asked)
+        queries = queries.to(vectors.dtype)
         return losses.LOSSES[self.loss](queries, vectors, batch) * batch.share
 
 

@@ -52,7 +52,7 @@ def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -
         "user_encoder": work.name.user,
         "width": s.model.width,
         "length": work.length,
-        "user_encoders": s.user_encoders.model_dump(),
+        "user_encoders": work.decisive_settings()["user_encoders"],
         "head": None if work.tower is None else work.tower.model_dump(),
         "items": len(work.prepared.items),
     }

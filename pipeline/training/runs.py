@@ -1,7 +1,7 @@
 """Runs: which tower starts where, what of it trains, and how one trial of it is done."""
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -106,17 +106,19 @@ class Work:
         """Read the domain and its embeddings.
 
         Raises:
-            Stop: the loss does not fit the tower.
+            Stop: the loss does not fit the tower, or there is no such user encoder.
         """
         self.name, self.inputs, self.settings = name, inputs, settings
         self.machine = settings.machine
         self.tower = settings.tower if isinstance(settings, ContentRun) else None
         self.end2end = settings.end2end if isinstance(settings, EndToEndRun) else None
         self.kind = RUNS[name.run]
+        users.settings_of(name.user, settings.user_encoders)
         if self.end2end is not None and settings.training.loss == "full_softmax":
             raise files.Stop(
                 "training.loss: full_softmax needs every item's vector at every step, which an "
-                "end2end run would have to encode; use in_batch or bce"
+                "end2end run would have to encode; use in_batch, which encodes a batch's items "
+                "alone, or sampled_softmax, bce, gbce or bpr, which encode their negatives too"
             )
         device.set_threads(self.machine.threads)
         index.set_threads(self.machine.threads)  # of validation
@@ -127,6 +129,12 @@ class Work:
         )
         self.embedded = store.load(inputs.embeddings) if inputs.embeddings else {}
         self.contents: dict[str, Content] = {}  # what encoders read that train, opened once
+
+    def decisive_settings(self, *left_out: str) -> dict[str, Any]:
+        """Give the settings that the result depends on, and no other user encoder's."""
+        found = self.settings.model_dump(exclude={"machine", *left_out})
+        own = users.settings_of(self.name.user, self.settings.user_encoders)
+        return found | {"user_encoders": {self.name.user: own.model_dump()}}
 
     @property
     def length(self) -> int:
@@ -198,6 +206,7 @@ class Work:
         return schedule.Plan(
             phase="joint" if joint else "probe",
             loss=t.loss,
+            negatives=t.negatives,
             batch_users=t.batch_users,
             learning_rate=point.learning_rate if is_first else own.learning_rate,
             weight_decay=point.weight_decay,
@@ -233,7 +242,7 @@ class Work:
 
         Whichever comes second finds it finished; so it outlives the run, until `scratch.sweep`.
         """
-        shared = self.settings.model_dump(exclude={"machine", "search", "seeds", "end2end"})
+        shared = self.decisive_settings("search", "seeds", "end2end")
         described = [self.name[1:], self.kind.paper_head, shared]
         return root / scratch.key(described, self.inputs.decisive(), CODE)
 

@@ -3,14 +3,15 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pipeline.training import batches
+from pipeline.training.negatives import LossName, Negatives
 
 
 class Plan(NamedTuple):
     """One phase of training."""
 
     phase: str  # probe or joint
-    loss: batches.LossName
+    loss: LossName
+    negatives: Negatives
     batch_users: int
     learning_rate: float  # of all but encoders
     weight_decay: float

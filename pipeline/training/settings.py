@@ -17,13 +17,15 @@ from pipeline.data import split
 from pipeline.machine import Machine
 from pipeline.models import items, recommender, users
 from pipeline.params import Params, Section
-from pipeline.training import batches, grid
+from pipeline.training import grid
+from pipeline.training.negatives import LossName, Negatives
 
 
 class Training(Section):
     """How every run learns; `end2end` has its own words for what differs when the encoder joins."""
 
-    loss: batches.LossName
+    loss: LossName
+    negatives: Negatives
     batch_users: PositiveInt  # B
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat

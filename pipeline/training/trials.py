@@ -25,7 +25,7 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
     Raises:
         Stop: the loss is not finite, or the settings do not fit each other.
     """
-    described = [work.name, work.settings.model_dump(exclude={"machine"})]
+    described = [work.name, work.decisive_settings()]
     key = scratch.key(described, work.inputs.decisive(), runs.CODE)
     folder = scratch_root / key
     with processes.group(work.device), processes.alone(folder) as waited:

@@ -8,9 +8,11 @@ import torch
 from benchmarks import ninerec_step
 from pipeline.content import prefix
 from pipeline.data import sequences
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec, SasrecSettings
 from pipeline.training import batches, losses
 from tests.small_content import World
+from tests.small_domains import NEGATIVES
 
 CPU = torch.device("cpu")
 WIDTH, LENGTH = 8, 5
@@ -20,9 +22,7 @@ TOKENS = 20  # more than any of the texts has
 FULL = {"text": [1, 2, 4, 6, 7], "image": [1, 2, 4, 5, 7], "both": [1, 2, 4, 7]}
 MODALITIES = {"text": ["text"], "image": ["image"], "both": ["image", "text"]}
 HEAD = items.HeadSettings(standardise="dimension", layers=2, expansion=2)
-SASREC = users.SasrecSettings(
-    blocks=2, heads=2, norm="post", activation="relu", expansion=4, dropout=0.0
-)
+SASREC = SasrecSettings(blocks=2, heads=2, norm="post", activation="relu", expansion=4, dropout=0.0)
 
 
 def windows(content):
@@ -42,7 +42,7 @@ class Pair:
         for encoder in encoders.values():
             encoder.unfreeze(layers)
         head = items.Fusion({m: world.embedded[m] for m in modalities}, WIDTH, HEAD, "sum").double()
-        sasrec = users.Sasrec(WIDTH, LENGTH, SASREC).double()
+        sasrec = Sasrec(WIDTH, LENGTH, SASREC).double()
         contents = {m: world.contents[m] for m in modalities}
         parts = copy.deepcopy((encoders, head, sasrec))
         self.theirs = kind(
@@ -83,8 +83,9 @@ def same_users(content):
     """A batch of ours and slots of theirs: the same users with the same negatives."""
     train = windows(content)
     candidates = np.isin(np.arange(8), [1, 2, 3, 4, 5, 6, 7])
-    feed = batches.Batches(train, candidates, 4, "bce", seed=0)
+    feed = batches.Batches(train, candidates, 4, "bce", NEGATIVES, seed=0)
     drawn = np.random.default_rng(1).choice(FULL[content], len(train.items) - 4)
-    feed.negatives = lambda *_: drawn  # those of a user's own window too: the sums are the same
+    # Those of a user's own window too: the sums are the same.
+    feed.negatives = lambda *_: drawn[:, None]
     order = feed.order(0)
     return feed.batch(0, 0), ninerec_step.lay_out(sequences.take(train, order), drawn, SLOTS)

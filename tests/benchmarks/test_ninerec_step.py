@@ -8,8 +8,8 @@ from benchmarks import end2end_sides as sides
 from benchmarks import ninerec_step
 from pipeline.content import prefix
 from pipeline.data import sequences
-from pipeline.models import users
-from pipeline.models.users import Rows
+from pipeline.models.rows import Rows
+from pipeline.models.sasrec import Sasrec
 from tests.benchmarks.pair import (
     FULL,
     LENGTH,
@@ -64,7 +64,7 @@ def test_ours_takes_kept_activations_where_a_part_is_frozen(public, pack, tmp_pa
 
 def test_rows_padded_on_the_left_and_histories_without_padding_are_encoded_alike():
     torch.manual_seed(0)
-    sasrec = users.Sasrec(WIDTH, LENGTH, SASREC).double()
+    sasrec = Sasrec(WIDTH, LENGTH, SASREC).double()
     lengths = np.array([5, 1, 3])
     packed = torch.randn(lengths.sum(), WIDTH, dtype=torch.float64)
     ours = sasrec(packed, Rows.of(lengths))

@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.content import store
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec
 from pipeline.training import loop
 from pipeline.training.checkpoint import Keeper
 from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided, feed
@@ -35,7 +36,7 @@ def towers(world, fusion="sum", modality_dropout=0.0, modalities=("image", "text
 
 def model_of(tower):
     torch.manual_seed(1)
-    return recommender.Recommender(tower, users.Sasrec(WIDTH, LENGTH, SASREC).double())
+    return recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC).double())
 
 
 @pytest.mark.parametrize("fusion", ["sum", "concat", "gated"])

@@ -4,7 +4,9 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.data import files, sequences
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.rows import Rows
+from pipeline.models.sasrec import Sasrec
 from tests.small_domains import LENGTH, SASREC
 
 WIDTH, N_ITEMS = 8, 7
@@ -13,7 +15,7 @@ HEAD = items.HeadSettings(standardise="dimension", layers=2, expansion=2)
 
 def model_of(tower, seed=0, length=LENGTH):
     torch.manual_seed(seed)
-    return recommender.Recommender(tower, users.Sasrec(WIDTH, length, SASREC))
+    return recommender.Recommender(tower, Sasrec(WIDTH, length, SASREC))
 
 
 def id_model(seed=0, n_items=N_ITEMS):
@@ -40,10 +42,10 @@ def test_slots_are_the_queries_after_each_item_row_by_row():
     model = id_model().eval()
     vectors = model.tower(torch.arange(1, 8))
     histories = [[0, 1, 2], [3], [4, 5]]
-    rows = users.Rows.of(np.array([3, 1, 2]))
+    rows = Rows.of(np.array([3, 1, 2]))
     slots = model.slots(vectors, torch.tensor([0, 1, 2, 3, 4, 5]), rows)
     expected = torch.cat(
-        [model.users(vectors[one], users.Rows.of(np.array([len(one)]))) for one in histories]
+        [model.users(vectors[one], Rows.of(np.array([len(one)]))) for one in histories]
     )
     assert slots.shape == (6, WIDTH)
     torch.testing.assert_close(slots, expected)
@@ -67,7 +69,7 @@ def test_item_vectors_are_the_same_in_any_batch_and_0_where_not_wanted(world):
 def test_like_lengths_are_encoded_together(world):
     fusion = items.Fusion(world.embedded, WIDTH, HEAD, "sum").double()
     tower = items.EndToEndTower(world.encoders, world.contents, fusion, 0.0)
-    model = recommender.Recommender(tower, users.Sasrec(WIDTH, LENGTH, SASREC).double())
+    model = recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC).double())
     asked = []
     batch = world.contents["text"].batch
     world.contents["text"].batch = lambda some: asked.append(some) or batch(some)
@@ -90,7 +92,7 @@ def test_a_users_query_is_the_one_after_the_last_item_whoever_else_is_asked_for(
     )
     for row, query in zip(rows, queries, strict=True):
         with torch.no_grad():
-            alone = users.Rows.of(np.array([len(row)]))
+            alone = Rows.of(np.array([len(row)]))
             encoded = model.users(torch.tensor(vectors[row]), alone)
         np.testing.assert_allclose(encoded[-1].numpy(), query, atol=1e-6)
 

@@ -1,4 +1,4 @@
-import math
+"""What holds for every user encoder."""
 
 import numpy as np
 import pytest
@@ -6,224 +6,92 @@ import torch
 
 from pipeline.data import files
 from pipeline.models import users
+from pipeline.models.rows import Rows
+from tests.models.encoding import LENGTH, SETTINGS, WIDTH, encode, encoder, histories
 
-WIDTH, LENGTH = 8, 6
-NINEREC = users.SasrecSettings(
-    blocks=2, heads=2, norm="post", activation="relu", expansion=4, dropout=0.1
-)
-PRE = NINEREC.model_copy(update={"norm": "pre", "activation": "gelu"})
-BOTH = pytest.mark.parametrize("settings", [NINEREC, PRE], ids=["post", "pre"])
+ALL = pytest.mark.parametrize("name", users.USER_ENCODERS)
+CAUSAL = pytest.mark.parametrize("name", [n for n in users.USER_ENCODERS if n != "bert4rec"])
 
 
-def encoder(settings, width=WIDTH):
-    torch.manual_seed(0)
-    made = users.Sasrec(width, LENGTH, settings).double().eval()
-    for parameter in made.parameters():  # biases and norms too, which begin at 0 and 1
-        torch.nn.init.normal_(parameter, std=0.5)
-    return made
-
-
-def histories(n=5, length=LENGTH):
-    generator = torch.Generator().manual_seed(1)
-    vectors = torch.randn(n, length, WIDTH, dtype=torch.float64, generator=generator)
-    return vectors, torch.tensor([6, 1, 3, 5, 2])[:n].clamp(max=length)
-
-
-def encode(model, vectors, lengths):
-    """Encode right-padded histories [B, T, D]: the same shape, 0 where there is no item."""
-    rows = users.Rows.of(lengths.numpy())
-    is_item = torch.arange(vectors.shape[1]) < lengths[:, None]
-    encoded = torch.zeros_like(vectors)
-    encoded[is_item] = model(vectors[is_item], rows)
-    return encoded
-
-
-def plain_norm(x, norm):
-    """LayerNorm of one vector, written out, with NineRec's epsilon."""
-    mean = x.mean()
-    variance = ((x - mean) ** 2).mean()
-    return (x - mean) / torch.sqrt(variance + 1e-6) * norm.weight + norm.bias
-
-
-def plain_ninerec(model, items, settings):
-    """NineRec's SASRec for one user: rows padded on the left, an additive mask of -1e9.
-
-    Every head and slot on its own; the pad's vectors are arbitrary, as a pad item's are.
-    """
-    n, D, H = len(items), WIDTH, settings.heads
-    x = torch.full((LENGTH, D), 0.7, dtype=torch.float64)
-    x[LENGTH - n :] = items
-    is_pad = [slot < LENGTH - n for slot in range(LENGTH)]
-    x = torch.stack(
-        [plain_norm(x[s] + model.positions.weight[s], model.norm) for s in range(LENGTH)]
-    )
-    for block in model.blocks:
-        q, k, v = (x @ w.T for w in block.qkv.weight.split(D))
-        mixed = torch.zeros(LENGTH, D, dtype=torch.float64)
-        for head in range(H):
-            own = slice(head * D // H, (head + 1) * D // H)
-            for row in range(LENGTH):
-                scores = []
-                for column in range(LENGTH):
-                    hidden = is_pad[column] or column > row
-                    score = q[row, own] @ k[column, own] / math.sqrt(D / H)
-                    scores.append(score + (-1e9 if hidden else 0.0))
-                mixed[row, own] = torch.softmax(torch.stack(scores), 0) @ v[:, own]
-        x = x + mixed @ block.out.weight.T
-        x = torch.stack([plain_norm(one, block.norms[0]) for one in x])
-        fed = torch.relu(x @ block.expand.weight.T + block.expand.bias)
-        x = x + fed @ block.contract.weight.T + block.contract.bias
-        x = torch.stack([plain_norm(one, block.norms[1]) for one in x])
-    return x[LENGTH - n :]
-
-
-def test_the_post_norm_preset_is_ninerecs_left_padded_sasrec():
-    model = encoder(NINEREC)
-    vectors, lengths = histories()
-    with torch.no_grad():
-        encoded = encode(model, vectors, lengths)
-        for row, length in enumerate(lengths.tolist()):
-            expected = plain_ninerec(model, vectors[row, :length], NINEREC)
-            torch.testing.assert_close(encoded[row, :length], expected, rtol=0, atol=1e-10)
-
-
-def test_it_starts_as_ninerecs_does():
-    torch.manual_seed(0)
-    model = users.Sasrec(64, 20, NINEREC)
-    for block in model.blocks:
-        assert block.qkv.bias is None
-        assert block.out.bias is None
-        assert not block.expand.bias.any()
-        assert not block.contract.bias.any()
-        assert {norm.eps for norm in block.norms} == {1e-6}
-    assert model.norm.eps == 1e-6
-    # Xavier: variance 2 / (fan in + fan out); the positions' too.
-    assert model.positions.weight.std().item() == pytest.approx((2 / 84) ** 0.5, rel=0.1)
-    assert model.blocks[0].expand.weight.std().item() == pytest.approx((2 / 320) ** 0.5, rel=0.1)
-
-
-@BOTH
-def test_the_future_does_not_change_the_past(settings):
-    model = encoder(settings)
+@CAUSAL
+@pytest.mark.parametrize("first", range(1, LENGTH))
+def test_the_future_does_not_change_the_past(name, first):
+    model = encoder(name)
     vectors, _ = histories()
     lengths = torch.full((5,), LENGTH)
     changed = vectors.clone()
-    changed[:, 4:] += torch.arange(WIDTH)  # not a constant, which a LayerNorm would not see
+    changed[:, first:] += torch.arange(WIDTH)  # not a constant, which a LayerNorm would not see
     before, after = encode(model, vectors, lengths), encode(model, changed, lengths)
-    assert torch.equal(before[:, :4], after[:, :4])
-    assert not torch.allclose(before[:, 4], after[:, 4])
-    earlier = vectors.clone()
-    earlier[:, 0] += torch.arange(WIDTH)
-    assert not torch.allclose(encode(model, earlier, lengths)[:, 5], before[:, 5])
+    assert torch.equal(before[:, :first], after[:, :first])
+    assert not torch.allclose(before[:, first], after[:, first])
 
 
-def test_rows_worked_by_hand():
-    rows = users.Rows.of(np.array([2, 1, 3]))
-    assert rows.owners.tolist() == [0, 0, 1, 2, 2, 2]
-    assert rows.steps.tolist() == [0, 1, 0, 0, 1, 2]
-    assert rows.grid.tolist() == [[0, 1, 1], [2, 2, 2], [3, 4, 5]]
-    assert rows.last().tolist() == [1, 2, 5]
-    packed = torch.arange(12.0).view(6, 2)
-    padded = rows.pad(packed)
-    assert padded[:, :, 0].tolist() == [[0, 2, 2], [4, 4, 4], [6, 8, 10]]
-    assert torch.equal(rows.pack(padded), packed)
+@ALL
+def test_the_last_query_depends_on_every_item_and_on_their_order(name):
+    model, rows = encoder(name), Rows.of(np.array([LENGTH]))
+    vectors = histories(1)[0][0]
+    whole = model.last(vectors, rows)
+    for place in range(LENGTH):
+        changed = vectors.clone()
+        changed[place] += torch.arange(WIDTH)
+        assert not torch.allclose(model.last(changed, rows), whole), place
+    assert not torch.allclose(model.last(vectors[[1, 0, 2, 3, 4, 5]], rows), whole)
 
 
-@BOTH
-def test_neighbours_and_their_lengths_do_not_matter(settings):
-    model = encoder(settings)
+@ALL
+def test_neighbours_and_their_lengths_do_not_matter(name):
+    model = encoder(name)
     vectors, lengths = histories()
     together = encode(model, vectors, lengths)
+    last = model.last(
+        torch.cat([own[:n] for own, n in zip(vectors, lengths, strict=True)]),
+        Rows.of(lengths.numpy()),
+    )
     for row, length in enumerate(lengths.tolist()):
-        alone = encode(model, vectors[row : row + 1, :length], lengths[row : row + 1])[0]
-        torch.testing.assert_close(together[row, :length], alone, rtol=0, atol=1e-12)
+        own, rows = vectors[row, :length], Rows.of(np.array([length]))
+        torch.testing.assert_close(together[row, :length], model(own, rows), rtol=0, atol=1e-12)
+        torch.testing.assert_close(last[row], model.last(own, rows)[0], rtol=0, atol=1e-12)
 
 
-@BOTH
+@CAUSAL
 @pytest.mark.parametrize("lengths", [[6, 1, 3, 5, 2], [3, 3, 3], [1]])
-def test_the_last_query_alone_is_the_last_of_all(settings, lengths):
-    model, rows = encoder(settings), users.Rows.of(np.array(lengths))
+def test_the_last_query_alone_is_the_last_of_all(name, lengths):
+    model, rows = encoder(name), Rows.of(np.array(lengths))
     vectors = torch.randn(sum(lengths), WIDTH, dtype=torch.float64)
     everywhere = model(vectors, rows)
     alone = model.last(vectors, rows)
     torch.testing.assert_close(alone, everywhere[rows.last()], rtol=0, atol=1e-12)
 
 
-@BOTH
-def test_what_stands_past_a_history_gets_no_gradient(settings):
-    model = encoder(settings)
+@ALL
+def test_a_history_gets_the_gradient_it_has_alone(name):
+    model = encoder(name)
     vectors, lengths = histories()
-    rows = users.Rows.of(lengths.numpy())
-    is_item = torch.arange(LENGTH) < lengths[:, None]
-    packed = vectors[is_item].requires_grad_()
+    rows = Rows.of(lengths.numpy())
+    packed = vectors[torch.arange(LENGTH) < lengths[:, None]].requires_grad_()
     model(packed, rows).sin().sum().backward()
     for row in range(len(lengths)):
         own = vectors[row, : lengths[row]].clone().requires_grad_()
-        model(own, users.Rows.of(lengths[row : row + 1].numpy())).sin().sum().backward()
+        model(own, Rows.of(lengths[row : row + 1].numpy())).sin().sum().backward()
         torch.testing.assert_close(packed.grad[rows.owners == row], own.grad, rtol=0, atol=1e-12)
 
 
-@BOTH
-def test_positions_count_from_the_end(settings):
-    model = encoder(settings)
-    vectors, _ = histories(1)
-    for length in (1, 4, LENGTH):
-        used = []
-        hook = model.positions.register_forward_hook(
-            lambda *found, used=used: used.append(found[1][0])
-        )
-        encode(model, vectors[:, :length], torch.tensor([length]))
-        hook.remove()
-        assert used[0].tolist() == list(range(LENGTH - length, LENGTH))
-    # So the last item of any history meets the same position, and the first ones are unused.
-    encode(model, vectors[:, :3], torch.tensor([3])).sum().backward()
-    moved = model.positions.weight.grad.abs().sum(1) > 0
-    assert moved.tolist() == [False] * 3 + [True] * 3
-
-
-def test_the_pre_norm_form_is_plain_transformer_layers_with_a_norm_at_the_end():
-    model = encoder(PRE)
-    vectors, _ = histories(1)
-    layers = []
-    for block in model.blocks:
-        layer = torch.nn.TransformerEncoderLayer(
-            WIDTH, 2, 4 * WIDTH, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
-        ).double()
-        with torch.no_grad():
-            layer.self_attn.in_proj_weight.copy_(block.qkv.weight)
-            layer.self_attn.out_proj.weight.copy_(block.out.weight)
-            layer.self_attn.in_proj_bias.zero_()
-            layer.self_attn.out_proj.bias.zero_()
-        layer.linear1, layer.linear2 = block.expand, block.contract
-        layer.norm1, layer.norm2 = block.norms
-        layers.append(layer.train())
-    causal = torch.nn.Transformer.generate_square_subsequent_mask(LENGTH, dtype=torch.float64)
-    x = vectors + model.positions.weight
-    for layer in layers:
-        x = layer(x, src_mask=causal)
-    expected = torch.nn.functional.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias, 1e-6)
-    found = encode(model, vectors, torch.tensor([LENGTH]))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-
-
-@BOTH
-def test_dropout_acts_in_training_only(settings):
-    model = encoder(settings)
+@ALL
+def test_dropout_acts_in_training_only(name):
+    model = encoder(name)
     vectors, lengths = histories()
     assert torch.equal(encode(model, vectors, lengths), encode(model, vectors, lengths))
     model.train()
     assert not torch.equal(encode(model, vectors, lengths), encode(model, vectors, lengths))
 
 
-def test_a_width_that_heads_do_not_divide_stops():
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "hstu"])
+def test_a_width_that_heads_do_not_divide_stops(name):
     with pytest.raises(files.Stop, match=r"width \(7\) must be divisible by heads \(2\)"):
-        users.Sasrec(7, LENGTH, NINEREC)
+        users.build(name, 7, LENGTH, SETTINGS)
 
 
-def test_a_user_encoder_is_built_by_its_name():
-    settings = users.UserEncoders(sasrec=NINEREC)
-    made = users.build("sasrec", WIDTH, LENGTH, settings)
-    assert isinstance(made, users.Sasrec)
-    assert (made.length, len(made.blocks)) == (LENGTH, 2)
-    with pytest.raises(files.Stop, match=r"'sasre' is unknown.*\['sasrec'\]"):
-        users.build("sasre", WIDTH, LENGTH, settings)
+def test_an_unknown_user_encoder_stops_with_those_there_are():
+    known = r"'sasre' is unknown.*\['sasrec', 'bert4rec', 'gru4rec', 'nextitnet', 'hstu'\]"
+    with pytest.raises(files.Stop, match=known):
+        users.build("sasre", WIDTH, LENGTH, SETTINGS)

@@ -8,7 +8,8 @@ import torch
 
 from pipeline.content import processes
 from pipeline.data import covers
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec
 from pipeline.training import loop
 from pipeline.training.checkpoint import Keeper
 from tests.models.test_items import towers
@@ -31,7 +32,7 @@ def model_of(name, public, n_items=N_ITEMS):
         for encoder in tower.encoders.values():
             encoder.unfreeze(1)
     torch.manual_seed(1)
-    return recommender.Recommender(tower, users.Sasrec(8, LENGTH, SASREC)).double()
+    return recommender.Recommender(tower, Sasrec(8, LENGTH, SASREC)).double()
 
 
 def gradients(model, rows, loss, folder, n_items=N_ITEMS):

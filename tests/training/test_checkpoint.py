@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec
 from pipeline.training import checkpoint, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided
@@ -21,7 +22,7 @@ def fit(folder, seed=0, every=0.0, plan=DROPS):
     torch.manual_seed(5)
     settings = SASREC.model_copy(update={"dropout": 0.2})
     tower = items.IdTower(N_ITEMS, 8)
-    model = recommender.Recommender(tower, users.Sasrec(8, LENGTH, settings))
+    model = recommender.Recommender(tower, Sasrec(8, LENGTH, settings))
     parts = divided(chain(40, N_ITEMS, seed=0, predictable=0.9), N_ITEMS)
     return model, loop.fit(model, parts, plan, seed, Keeper(folder, every), 8)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.data import files
 from pipeline.training import loop, runs, trials
-from tests.small_domains import settings
+from tests.small_domains import OTHERS, settings
 from tests.training.conftest import AXES, contents, counted_steps, run_in, work
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +97,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bytes_of_one_that_never_was(
         target,
         public,
         search=AXES | {"learning_rate": []},
-        user_encoders={"sasrec": sasrec},
+        user_encoders={"sasrec": sasrec, **OTHERS},
         machine__checkpoint_seconds=0,
     )
     whole = contents(run_in(tmp_path / "whole", made))

@@ -5,17 +5,18 @@ import pytest
 import torch
 
 from pipeline.data import files
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec
 from pipeline.training import loop, losses, objective, schedule
 from pipeline.training.checkpoint import Keeper
-from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided
+from tests.small_domains import LENGTH, NEGATIVES, PLAN, SASREC, chain, divided
 
 
 def small():
     """A domain of three steps an epoch, and a model for it."""
     torch.manual_seed(0)
     settings = SASREC.model_copy(update={"dropout": 0.2})
-    model = recommender.Recommender(items.IdTower(30, 8), users.Sasrec(8, LENGTH, settings))
+    model = recommender.Recommender(items.IdTower(30, 8), Sasrec(8, LENGTH, settings))
     return model, divided(chain(40, 30, seed=0, predictable=0.9), 30)
 
 
@@ -137,7 +138,7 @@ def test_validation_every_other_epoch_and_at_the_cap(monkeypatch, tmp_path):
 
 def test_the_rate_warms_up_stays_and_warms_up_again_after_a_drop(tmp_path):
     model, parts = small()
-    feed = loop.batches.Batches(parts.train, parts.candidates, 16, "in_batch", 0)
+    feed = loop.batches.Batches(parts.train, parts.candidates, 16, "in_batch", NEGATIVES, 0)
     phase = loop.Phase(model, PLAN._replace(warmup_steps=4), 0, Keeper(tmp_path, 60))
 
     def rates(steps):
@@ -233,7 +234,7 @@ def test_several_threads_give_the_same_bytes_too(loss, tmp_path):
         found = set()
         for n in range(6):
             torch.manual_seed(0)
-            user_encoder = users.Sasrec(64, 20, SASREC)
+            user_encoder = Sasrec(64, 20, SASREC)
             model = recommender.Recommender(items.IdTower(400, 64), user_encoder)
             plan = PLAN._replace(loss=loss, epochs=1, batch_users=64)
             loop.fit(model, parts, plan, 0, Keeper(tmp_path / str(n), 60), 64)

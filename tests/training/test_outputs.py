@@ -84,7 +84,8 @@ def test_a_model_folder_explains_itself(done, target):
         assert shaped["passports"][modality] == own
         assert own["encoder"]["library"] and own["weights"] and own["width"]
     assert (shaped["width"], shaped["length"], shaped["items"]) == (8, 6, N_ITEMS)
-    assert shaped["user_encoders"] == made.settings.user_encoders.model_dump()
+    own = made.settings.user_encoders.sasrec.model_dump()
+    assert shaped["user_encoders"] == {"sasrec": own}
     assert shaped["head"] == made.settings.tower.model_dump()
     assert files.read_json(done["id"][0] / "model.json")["head"] is None
     model = made.start(0)

@@ -7,7 +7,7 @@ from pipeline.data import files
 from pipeline.models import items
 from pipeline.training import loop, runs
 from pipeline.training.checkpoint import Keeper
-from tests.small_domains import settings
+from tests.small_domains import NEGATIVES, settings
 from tests.training.conftest import POINT, RATE, counted_steps, run_in, vectors_of, work
 
 
@@ -172,7 +172,9 @@ def test_an_encoders_first_step_moves_no_standardised_dimension_far(target, publ
             return (vectors - head.mean) / head.scale
 
     before = standardised()
-    feed = loop.batches.Batches(made.split.train, made.split.candidates, 16, "in_batch", 0)
+    feed = loop.batches.Batches(
+        made.split.train, made.split.candidates, 16, "in_batch", NEGATIVES, 0
+    )
     phase.state.warm = 100  # no warm-up: the full rate
     phase.step(feed.batch(0, 0))
     moved = (standardised() - before).abs().amax(0)
@@ -214,7 +216,9 @@ def test_the_same_seed_starts_the_same_and_another_one_does_not(target, public):
 def test_full_softmax_with_an_end_to_end_run_stops_before_anything_is_read(public):
     made = settings(training__loss="full_softmax")
     nowhere = runs.Inputs(public / "absent")
-    with pytest.raises(files.Stop, match=r"full_softmax needs every item's vector.*in_batch or bc"):
+    with pytest.raises(
+        files.Stop, match=r"full_softmax needs every item's vector.*in_batch, which.*or samp"
+    ):
         runs.Work(runs.Name("end2end", "t", "text", "sasrec"), nowhere, made)
 
 

@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.content import device, prefix
 from pipeline.data import files
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.sasrec import Sasrec
 from pipeline.training import loop, losses, objective
 from pipeline.training.checkpoint import Keeper
 from tests.models.test_items import WIDTH, towers
@@ -25,7 +26,7 @@ def end2end(world, layers, micro_batch=0):
     for encoder in tower.encoders.values():
         encoder.unfreeze(layers)
     torch.manual_seed(1)
-    return recommender.Recommender(tower, users.Sasrec(WIDTH, LENGTH, SASREC).double())
+    return recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC).double())
 
 
 def gradients(model, loss="in_batch", rows=ROWS):
@@ -109,7 +110,7 @@ def test_a_micro_batch_holds_no_activations_of_the_encoder(world):
     whole, micro = (held_bytes(end2end(world, "all", n)) for n in (0, 1))
     frozen = towers(world)[0]
     torch.manual_seed(1)
-    without = held_bytes(recommender.Recommender(frozen, users.Sasrec(8, LENGTH, SASREC).double()))
+    without = held_bytes(recommender.Recommender(frozen, Sasrec(8, LENGTH, SASREC).double()))
     assert whole > 5 * without
     assert micro < 2 * without
 
@@ -157,7 +158,7 @@ class Waits(TorchDispatchMode):
 def id_model(dtype=torch.float64):
     torch.manual_seed(0)
     tower = items.IdTower(7, WIDTH)
-    return recommender.Recommender(tower, users.Sasrec(WIDTH, LENGTH, SASREC)).to(dtype)
+    return recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC)).to(dtype)
 
 
 @pytest.mark.parametrize("loss", losses.LOSSES)
@@ -166,9 +167,7 @@ def test_no_step_waits_for_the_device(world, loss, name, tmp_path):
     frozen = towers(world, modality_dropout=0.3)[0]
     model = {
         "id": id_model,
-        "frozen": lambda: recommender.Recommender(
-            frozen, users.Sasrec(WIDTH, LENGTH, SASREC).double()
-        ),
+        "frozen": lambda: recommender.Recommender(frozen, Sasrec(WIDTH, LENGTH, SASREC).double()),
         "end2end": lambda: kept(end2end(world, 1), tmp_path),
     }[name]()
     phase = loop.Phase(model, PLAN._replace(loss=loss), 0, Keeper(tmp_path, 60))

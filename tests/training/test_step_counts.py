@@ -8,6 +8,7 @@ import pytest
 from pipeline.data import sequences
 from pipeline.training import batches, loop, objective
 from pipeline.training.checkpoint import Keeper
+from tests.small_domains import NEGATIVES
 from tests.training.conftest import work
 
 USERS = 3  # a batch: their windows hold some of the 24 items, some of them twice
@@ -24,7 +25,7 @@ class Counted:
         self.made, self.tower = made, model.tower
         self.phase = loop.Phase(model, plan, 0, Keeper(folder / "phase", math.inf))
         parts = made.split
-        self.feed = batches.Batches(parts.train, parts.candidates, USERS, loss, seed=0)
+        self.feed = batches.Batches(parts.train, parts.candidates, USERS, loss, NEGATIVES, seed=0)
         self.items = {m: [] for m in self.tower.encoders}  # asked for, by modality
         self.rows = {}  # through each block, by modality and number
         self.frozen = {}  # calls of modules that hold frozen weights, by modality and name
@@ -65,8 +66,9 @@ class Counted:
         """The distinct items of a step by the windows of its users and what is drawn for them."""
         users = self.feed.order(0)[number * USERS : (number + 1) * USERS]
         windows = sequences.take(self.made.split.train, users)
-        drawn = self.feed.negatives(windows, 0, number) if loss == "bce" else []
-        return {*windows.items.tolist(), *np.asarray(drawn).tolist()}
+        owners = np.repeat(np.arange(USERS), sequences.lengths(windows) - 1)
+        drawn = self.feed.negatives(windows, owners, [0, 0, number + 1])
+        return {*windows.items.tolist(), *drawn.ravel().tolist()}
 
     def check(self, wanted):
         """Each of these items once through what trains, where it has that modality."""
