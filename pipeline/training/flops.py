@@ -8,7 +8,7 @@ from torch.utils import flop_counter
 from pipeline.content import processes, store
 from pipeline.data.split import Split
 from pipeline.models import items, recommender
-from pipeline.training import batches, objective
+from pipeline.training import batches, objective, schedule
 
 Shape = tuple[int, ...]
 
@@ -28,12 +28,7 @@ ATTENTION = {
 }
 
 
-def of_step(
-    model: recommender.Recommender,
-    split: Split,
-    loss: batches.LossName,
-    batch_users: int,
-) -> int:
+def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -> int:
     """Count the operations of a domain's first step, forward and backward, of all processes.
 
     Two for each multiplication with its addition, in matrix products, convolutions and attention;
@@ -42,11 +37,18 @@ def of_step(
     Args:
         model: as the phase trains it.
         split: the domain.
-        loss: which loss.
-        batch_users: B.
+        plan: of the phase.
     """
     where = next(model.users.parameters()).device
-    feed = batches.Batches(split.train, split.candidates, batch_users, loss, 0)
+    feed = batches.Batches(
+        split.train,
+        split.candidates,
+        plan.batch_users,
+        plan.loss,
+        plan.negatives,
+        0,
+        model.users.masking,
+    )
     batch = next(iter(feed.epoch(0, 0, where)))
     modes = {module: module.training for module in model.modules()}
     learning = [p for p in model.parameters() if p.requires_grad]
@@ -56,8 +58,10 @@ def of_step(
         for parameter in learning:
             parameter.grad = None
         model.train()
-        with torch.random.fork_rng([where] if where.type == "cuda" else []), counter:
-            objective.Objective(model, loss)(batch).backward()
+        # Without cuDNN, whose recurrent nets the counter does not see into.
+        own_rng = torch.random.fork_rng([where] if where.type == "cuda" else [])
+        with own_rng, torch.backends.cudnn.flags(enabled=False), counter:
+            objective.Objective(model, plan.loss)(batch).backward()
     finally:
         for module, mode in modes.items():
             module.training = mode

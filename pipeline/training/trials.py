@@ -113,13 +113,13 @@ def paces(
         phases: the phases that made it, by their plain names.
     """
     found: dict[str, Any] = {}
-    training = work.settings.training
+    point = work.points()[0]  # rates make no difference to a step's operations
     for name, phase in phases.items():
         model = trained.model
         if name == "probe" and work.end2end is not None:
             model = flops.probe_of(model, work.embedded)
-        step = flops.of_step(model, work.split, training.loss, training.batch_users)
-        found[f"{name}_step_flops"] = step
+        plan = work.plan(point, joint=name == "joint")
+        found[f"{name}_step_flops"] = flops.of_step(model, work.split, plan)
         found[f"{name}_epoch_seconds"] = phase.seconds / max(1, phase.epochs)
     *before, last = phases.values()
     until = last.seconds * last.best.epoch / max(1, last.epochs)

@@ -8,15 +8,18 @@ from torch.utils import flop_counter
 
 from pipeline.content import store
 from pipeline.data import files
-from pipeline.models import items, recommender, users
+from pipeline.models import items, recommender
+from pipeline.models.gru4rec import Gru4rec, Gru4recSettings
+from pipeline.models.rows import UserEncoder
+from pipeline.models.sasrec import Sasrec
 from pipeline.training import flops, objective
-from tests.small_domains import LENGTH, SASREC, chain, divided, feed
+from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided, feed
 from tests.training.conftest import contents, run_in, work
 
 N_ITEMS, D, USERS = 12, 8, 6
 
 
-class Linear(torch.nn.Module):
+class Linear(UserEncoder):
     """A user encoder whose operations are counted by hand."""
 
     def __init__(self):
@@ -32,7 +35,7 @@ def parts():
 
 
 def count(model):
-    return flops.of_step(model, parts(), "in_batch", USERS)
+    return flops.of_step(model, parts(), PLAN._replace(batch_users=USERS))
 
 
 def test_a_step_counted_by_hand():
@@ -42,6 +45,16 @@ def test_a_step_counted_by_hand():
     P, M = (len(getattr(batch.batch(0, 0), name)) for name in ("inputs", "items"))
     model = recommender.Recommender(items.IdTower(N_ITEMS, D), Linear())
     assert count(model) == 3 * 2 * P * D * D + 3 * 2 * P * M * D
+
+
+def test_a_recurrent_net_counts():
+    """Six maps a slot, three of the item and three of the state; none leads back to no state."""
+    found = parts()
+    batch = feed(np.split(found.train.items, found.train.offsets[1:-1]), N_ITEMS, n_users=USERS)
+    P, M = (len(getattr(batch.batch(0, 0), name)) for name in ("inputs", "items"))
+    gru = Gru4rec(D, LENGTH, Gru4recSettings(layers=1, dropout=0.0))
+    counted = count(recommender.Recommender(items.IdTower(N_ITEMS, D), gru))
+    assert counted == 2 * D * D * (3 * 6 * P - 3 * USERS) + 3 * 2 * P * M * D
 
 
 def test_attention_on_a_cpu_counts():
@@ -58,7 +71,7 @@ def test_attention_on_a_cpu_counts():
 
 def test_nothing_of_the_model_changes_and_nothing_is_drawn():
     settings = SASREC.model_copy(update={"dropout": 0.5})
-    model = recommender.Recommender(items.IdTower(N_ITEMS, D), users.Sasrec(D, LENGTH, settings))
+    model = recommender.Recommender(items.IdTower(N_ITEMS, D), Sasrec(D, LENGTH, settings))
     model.eval()
     gradient = torch.ones_like(model.tower.table.weight)
     model.tower.table.weight.grad = gradient
@@ -74,7 +87,7 @@ def test_nothing_of_the_model_changes_and_nothing_is_drawn():
 
 
 def test_compiled_parts_are_counted_as_the_others():
-    model = recommender.Recommender(items.IdTower(N_ITEMS, D), users.Sasrec(D, LENGTH, SASREC))
+    model = recommender.Recommender(items.IdTower(N_ITEMS, D), Sasrec(D, LENGTH, SASREC))
     expected = count(model)
     objective.compile_parts(model, backend="aot_eager")
     assert count(model) == expected
