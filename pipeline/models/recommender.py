@@ -73,15 +73,14 @@ class Recommender(nn.Module):
             items = items[np.argsort(cost[items], kind="stable")]
         else:
             batch = max(batch, ITEMS_A_PASS)
-        vectors: np.ndarray | None = None
-        for start in range(0, len(items), batch):
-            some = items[start : start + batch]
+        parts = []
+        # One pass at least, which tells how wide vectors are: a process may have no item.
+        for start in range(0, max(1, len(items)), batch):
             with device.autocast(where):
-                made = self.tower(torch.from_numpy(some)).float().cpu().numpy()
-            if vectors is None:
-                vectors = np.zeros((len(wanted), made.shape[1]), np.float32)
-            vectors[some] = made
-        assert vectors is not None, "a catalogue has at least one item"
+                made = self.tower(torch.from_numpy(items[start : start + batch]))
+            parts.append(made.float().cpu().numpy())
+        vectors = np.zeros((len(wanted), parts[0].shape[1]), np.float32)
+        vectors[items] = np.concatenate(parts)
         return processes.summed(torch.from_numpy(vectors)).numpy()
 
     @torch.no_grad()

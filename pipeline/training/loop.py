@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.content import device, processes
 from pipeline.data import files
 from pipeline.data.split import Split
+from pipeline.models.items import EndToEndTower
 from pipeline.models.recommender import Recommender
 from pipeline.training import batches, objective, schedule
 from pipeline.training.checkpoint import Keeper
@@ -39,6 +40,7 @@ class Phase:
         self.state = schedule.State()
         self.optimizer = self.fresh_optimizer()
         self.pending: list[Pending] = []
+        self.finite: float | None = None  # the last loss looked at
         self.best: dict[str, Tensor] = self.learned()
 
     def fresh_optimizer(self) -> torch.optim.AdamW:
@@ -116,6 +118,7 @@ class Phase:
                 where = (self.state.epoch + 1, pending.step, pending.rates)
                 raise self.diverged(f"the loss is {loss}", *where)
             self.state.loss += loss
+            self.finite = loss
         self.pending.clear()
 
     def check(self) -> None:
@@ -134,18 +137,29 @@ class Phase:
         """Say what is not finite, where, and at which learning rate."""
         rate, *encoder = (f"{rate:g}" for rate in rates)
         beside = "".join(f" (encoder {one})" for one in encoder)
+        last = "" if self.finite is None else f", the last finite loss was {self.finite:.4g}"
         return files.Stop(
             f"{what} in {self.plan.phase} epoch {epoch}, step {step}, at learning rate {rate}"
-            f"{beside}; lower the learning rate or lengthen the warm-up, and run again"
+            f"{beside}{last}; lower the learning rate or lengthen the warm-up, and run again (the "
+            f"last checkpoint is kept in {self.keeper.file.parent})"
         )
 
     def too_large(self, items: int) -> files.Stop:
         """Say that memory is too small for a step, and what to try."""
-        tower = self.model.tower
-        size = min(items, getattr(tower, "micro_batch", 0) or items)
+        users, tower = self.plan.batch_users, self.model.tower
+        of, own = processes.size(), -(-items // processes.size())
+        each = f" by {of} processes, {own} by each" if of > 1 else ""
+        step = f"{self.device} has too little memory for a step of {users} users, {items} items"
+        if not isinstance(tower, EndToEndTower):
+            return files.Stop(
+                f"{step}{each}; no encoder trains, so what takes it are the users and, with bce, "
+                f"gbce and bpr, their negatives: in params.yaml set training.batch_users to "
+                f"{max(1, users // 2)} or lower training.negatives.number (both change results), "
+                "or machine.processes to the number of your GPUs"
+            )
+        size = min(own, tower.micro_batch or own)
         return files.Stop(
-            f"{self.device} has too little memory for a step of {self.plan.batch_users} users, "
-            f"{items} items, {size} of them at once; set machine.micro_batch_items in params.yaml "
+            f"{step}{each}, {size} of them at once; set machine.micro_batch_items in params.yaml "
             f"to {max(1, size // 2)}: results are the same, an encoder's work is done twice"
         )
 

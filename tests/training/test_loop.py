@@ -164,9 +164,11 @@ def test_a_loss_that_is_not_finite_stops_naming_step_and_learning_rate(monkeypat
         losses.LOSSES, "in_batch", lambda queries, *_: queries.sum() * 0 + next(found)
     )
     # Three steps an epoch: the fifth step is the second of epoch 2. Warm-up ended at 4.
-    with pytest.raises(
-        files.Stop, match=r"loss is nan in probe epoch 2, step 2, at learning rate 0\.01; lower"
-    ):
+    message = (
+        r"loss is nan in probe epoch 2, step 2, at learning rate 0\.01, the last finite loss was "
+        r"1; lower .*checkpoint is kept in /"
+    )
+    with pytest.raises(files.Stop, match=message):
         fit(tmp_path, PLAN)
 
 

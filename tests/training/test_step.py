@@ -208,7 +208,9 @@ def test_a_loss_looked_at_later_still_names_its_own_step_and_rate(tmp_path, monk
         if step == 2:
             monkeypatch.setitem(losses.LOSSES, "in_batch", lambda q, *_: q.sum() * torch.nan)
         phase.note(phase.step(fed.batch(0, step)))
-    with pytest.raises(files.Stop, match=r"loss is nan in probe epoch 1, step 3, at .* 0\.0075;"):
+    with pytest.raises(
+        files.Stop, match=r"loss is nan in probe epoch 1, step 3, at .* 0\.0075, the last"
+    ):
         phase.settle()
 
 
@@ -234,5 +236,25 @@ def test_too_little_memory_names_the_knob_and_what_to_try(
     monkeypatch.setattr(model.tower, "encode", full)
     phase = loop.Phase(model, PLAN, 0, Keeper(tmp_path, 60))
     message = rf"32 users, 7 items, .*set machine.micro_batch_items in params.yaml to {tried}:"
+    with pytest.raises(files.Stop, match=message):
+        phase.step(feed(ROWS, 7).batch(0, 0))
+    monkeypatch.setattr(loop.processes, "size", lambda: 2)
+    each = min(4, micro_batch or 4)
+    message = (
+        rf"7 items by 2 processes, 4 by each, {each} of .*micro_batch_items .* to {each // 2}:"
+    )
+    with pytest.raises(files.Stop, match=message):
+        raise phase.too_large(7)
+
+
+def test_too_little_memory_without_an_encoder_names_what_a_batch_holds(tmp_path, monkeypatch):
+    model = recommender.Recommender(items.IdTower(7, 8), Sasrec(8, LENGTH, SASREC))
+    phase = loop.Phase(model, PLAN, 0, Keeper(tmp_path, 60))
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model.users, "forward", full)
+    message = r"32 users, 7 items; no encoder trains.*batch_users to 16 or lower training.n"
     with pytest.raises(files.Stop, match=message):
         phase.step(feed(ROWS, 7).batch(0, 0))
