@@ -102,7 +102,7 @@ def _work(cost: Cost) -> list[str]:
     """Show what a run's steps, epochs and artifacts take in the columns WORK."""
     epochs = {"probe": cost.probe_epoch_seconds, "joint": cost.joint_epoch_seconds}
     steps = {"probe": cost.probe_step_flops, "joint": cost.joint_step_flops}
-    best, trains = cost.best_epoch_seconds, any(steps.values())
+    best, trains = cost.best_epoch_seconds, any(epochs.values())
     return [
         _by_phase(steps, markdown.flops),
         _by_phase(epochs, markdown.seconds),

@@ -1,5 +1,7 @@
 """The floating point operations of a training step, counted on a real one."""
 
+import math
+import sys
 from collections.abc import Mapping
 
 import torch
@@ -28,7 +30,7 @@ ATTENTION = {
 }
 
 
-def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -> int:
+def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -> int | None:
     """Count the operations of a domain's first step, forward and backward, of all processes.
 
     Two for each multiplication with its addition, in matrix products, convolutions and attention;
@@ -38,6 +40,9 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
         model: as the phase trains it.
         split: the domain.
         plan: of the phase.
+
+    Returns:
+        The number; none where memory is too small: the trained run is worth more than a count.
     """
     where = next(model.users.parameters()).device
     feed = batches.Batches(
@@ -54,6 +59,7 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
     learning = [p for p in model.parameters() if p.requires_grad]
     gradients = [p.grad for p in learning]
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    total = math.nan
     try:
         for parameter in learning:
             parameter.grad = None
@@ -62,13 +68,16 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
         own_rng = torch.random.fork_rng([where] if where.type == "cuda" else [])
         with own_rng, torch.backends.cudnn.flags(enabled=False), counter:
             objective.Objective(model, plan.loss)(batch).backward()
+        total = float(counter.get_total_flops())
+    except torch.OutOfMemoryError:
+        sys.stderr.write("flops: memory is too small to count a step's operations once more\n")
     finally:
         for module, mode in modes.items():
             module.training = mode
         for parameter, gradient in zip(learning, gradients, strict=True):
             parameter.grad = gradient
-    count = torch.tensor(counter.get_total_flops(), dtype=torch.float64)
-    return int(processes.summed(count))
+    summed = float(processes.summed(torch.tensor(total, dtype=torch.float64)))
+    return None if math.isnan(summed) else int(summed)
 
 
 def probe_of(

@@ -86,6 +86,16 @@ def test_nothing_of_the_model_changes_and_nothing_is_drawn():
     assert not any(module.training for module in model.modules())
 
 
+def test_a_run_is_not_lost_where_memory_is_too_small_to_count(monkeypatch, capsys):
+    def fail(self, batch):
+        raise torch.OutOfMemoryError
+
+    model = recommender.Recommender(items.IdTower(N_ITEMS, D), Linear())
+    monkeypatch.setattr(objective.Objective, "forward", fail)
+    assert count(model) is None
+    assert "flops: memory is too small" in capsys.readouterr().err
+
+
 def test_compiled_parts_are_counted_as_the_others():
     model = recommender.Recommender(items.IdTower(N_ITEMS, D), Sasrec(D, LENGTH, SASREC))
     expected = count(model)
