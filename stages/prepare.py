@@ -20,8 +20,8 @@ class PrepareParams(Params):
 
 def main(
     domain: Annotated[str, typer.Option(help="the domain's name: letters, digits, _")],
-    folder: Annotated[Path, typer.Option(help="its raw folder; ninerec: D, with D_item.csv in it")],
-    form: Annotated[str, typer.Option("--format", help="ninerec or table")],
+    folder: Annotated[Path, typer.Option(help="its raw folder D, named as the files in it")],
+    form: Annotated[str, typer.Option("--format", help=", ".join(readers.READERS))],
     language: Annotated[str, typer.Option(help="of the texts in ninerec's D_item.csv: zh or en")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
     card_folder: Annotated[Path, typer.Option("--card", help="the folder for the data card")],

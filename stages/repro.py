@@ -19,7 +19,7 @@ from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
 
 from pipeline import command
-from pipeline.data import files, scratch
+from pipeline.data import files, lists, scratch
 
 LOCK = Path(".dvc/tmp/rwlock")
 RESULTS = Path("dvc.lock")  # what each stage read and wrote; DVC writes it bit by bit
@@ -90,6 +90,8 @@ def main(
     targets: Annotated[list[str] | None, typer.Argument(help="stages; all of them if none")] = None,
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
+    if not targets:
+        lists.check_report(lists.Lists.load())
     unlock(LOCK)
     if not LOCK.exists():  # nobody is writing it this moment
         set_aside(RESULTS)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 FLOW = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 BLOCKS = {name: block.get("do", block) for name, block in FLOW.items()}
 ROOMS = ["data", "retrieval", "content", "models", "training"]  # each imports from its left
-COMMANDS = {"repro", "preset", "breakeven"}  # outside the flow
+COMMANDS = {"repro", "preset", "breakeven", "verify", "export"}  # outside the flow
 STAGES = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
 FILES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "stages").glob("*.py"))
 
@@ -115,7 +115,8 @@ def packages(file):
 WITHOUT_TORCH = [
     *(file for room in ("data", "retrieval", "reporting")
       for file in sorted((ROOT / "pipeline" / room).glob("*.py"))),
-    *(ROOT / f"stages/{stage}.py" for stage in ("prepare", "covers", "evaluate", "report")),
+    *(ROOT / f"stages/{stage}.py"
+      for stage in ("prepare", "covers", "evaluate", "report", "verify", "export")),
 ]  # fmt: skip
 TORCH = {"torch", "torchvision", "sentence_transformers", "transformers", "open_clip", "timm"}
 

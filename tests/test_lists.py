@@ -39,7 +39,6 @@ BAD = [
     ({"users": ["sasrec", "sasrec"]}, "users: ['sasrec', 'sasrec']: a name stands there twice"),
     ({"runs.frozen": ["frozen"] * 2}, "runs.frozen: ['frozen', 'frozen']: a name stands"),
     ({"targets": []}, "targets: []: name at least one"),
-    ({"contents": []}, "contents: []: name at least one"),
     ({"users": []}, "users: []: name at least one"),
     (
         {"users": ["gru"]},
@@ -130,12 +129,19 @@ GOOD = [
     {"contents": ["image"], "domains.text": {}, "domains.both": {}, "origins.text": None},
     {"runs.frozen": ["frozen", "frozen_paper"], "runs.end2end": []},
     {"demo": []},
+    {"contents": [], **{f"domains.{part}": {} for part in ("text", "image", "both")}},
 ]
 
 
 @pytest.mark.parametrize("changes", GOOD, ids=str)
 def test_lists_that_agree_pass(changes):
     lists.check(changed(changes))
+
+
+def test_without_contents_there_is_nothing_to_report():
+    lists.check_report(changed({}))
+    with pytest.raises(files.Stop, match=r"contents: \[\]: name at .*`dvc repro baseline`$"):
+        lists.check_report(changed({"contents": []}))
 
 
 MINE = {"near": {**RAW, "folder": "mine/near", "covers": "mine/near_cover"}}

@@ -306,3 +306,16 @@ def test_lists_that_do_not_agree_stop_before_dvc_begins(small_flow):
     assert done.returncode == 1
     assert done.stderr.startswith("\nstopped: params.yaml: 'nowhere' in sources or targets")
     assert done.stdout == ""
+
+
+def test_ids_alone_are_trained_without_any_content(small_flow):
+    nothing = {"text": {}, "image": {}, "both": {}}
+    params = YAML(typ="safe").load(small_flow.folder / "params.yaml")
+    small_flow.edit(contents=[], origins={}, domains={**params["domains"], **nothing})
+    whole = small_flow.run(*REPRO)
+    assert whole.returncode == 1
+    assert "stopped: params.yaml: contents: []: name at least one, or there is" in whole.stderr
+    small_flow.edit(seeds=[7])
+    done = small_flow.run(*REPRO, "baseline")
+    assert done.returncode == 0, done.stderr
+    assert stub_flow.ran(done.stdout) == {"baseline@near-sasrec"}

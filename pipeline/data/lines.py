@@ -2,8 +2,9 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pipeline.data.files import Stop
 
@@ -42,15 +43,9 @@ def rows(path: Path, delimiter: str = ",", quoted: bool = True) -> Iterator[tupl
 def _rows(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str], str]]:
     """Read a table row by row, each with its text as it stands in the file."""
     text: list[str] = []  # the lines of the row at hand
-
-    def kept(lines: Iterable[str]) -> Iterator[str]:
-        for one in lines:
-            text.append(one)
-            yield one
-
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(
-            kept(file),
+            _kept(file, text),
             delimiter=delimiter,
             strict=True,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
@@ -84,6 +79,82 @@ def blame(
             raise Stop(f"{path}, line {line}: {problem}")
 
 
+def survey(
+    path: Path,
+    rule: Callable[[list[str]], str | None],
+    delimiter: str = ",",
+    quoted: bool = True,
+    spans: bool = False,
+) -> Iterator[tuple[int, list[str], str | None]]:
+    """Read a table row by row, the broken rows too: (its line, its fields, what is wrong or None).
+
+    Args:
+        path: the file; blank lines are skipped.
+        rule: says how a row breaks it, or None where all is well.
+        delimiter: what stands between two fields.
+        quoted: whether quotes mean anything.
+        spans: whether a field may hold line breaks; if not, a quote that is not closed spoils its
+            own line alone.
+    """
+    read = _spanning if spans else _single
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        for line, row, text, problem in read(file, delimiter, quoted):
+            if row or problem:
+                found = problem or _unreadable(text, quoted) or _not_text(row)
+                yield line, row, found or rule(row)
+
+
+# line, fields, the text as it stands in the file, what is wrong
+_Row = tuple[int, list[str], str, str | None]
+
+
+def _single(file: Iterable[str], delimiter: str, quoted: bool) -> Iterator[_Row]:
+    """Read each line as a row."""
+    for line, text in enumerate(file, 1):
+        if quoted and '"' in text:
+            for _, row, _, problem in _spanning([text], delimiter, quoted):
+                yield line, row, text, problem
+        else:  # as the reader would, and faster
+            row = text.rstrip("\r\n").split(delimiter)
+            yield line, row if row != [""] else [], text, None
+
+
+def _spanning(file: Iterable[str], delimiter: str, quoted: bool) -> Iterator[_Row]:
+    """Read rows whose fields may hold line breaks; after a broken one go on with the next line."""
+    text: list[str] = []
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(_kept(file, text), delimiter=delimiter, strict=True, quoting=quoting)
+    while True:
+        line = reader.line_num + 1
+        text.clear()
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, [], "".join(text), f"not a row of a CSV file ({error})"
+        else:
+            yield line, row, "".join(text), None
+
+
+def _kept(lines: Iterable[str], text: list[str]) -> Iterator[str]:
+    """Hand lines on, and keep them."""
+    for one in lines:
+        text.append(one)
+        yield one
+
+
+def _not_text(row: Sequence[str]) -> str | None:
+    """Say whether a field holds bytes that are not UTF-8."""
+    whole = "".join(row)
+    try:
+        if not whole.isascii():
+            whole.encode()
+    except UnicodeEncodeError:
+        return "bytes that are not UTF-8; convert the file (iconv -t UTF-8)"
+    return None
+
+
 def is_integer(text: str) -> bool:
     """Tell whether a text is a whole number of 64 bits, as a timestamp is."""
     return bool(INTEGER.fullmatch(text)) and -(2**63) <= int(text) < 2**63
@@ -96,7 +167,7 @@ def _unreadable(text: str, quoted: bool) -> str | None:
             "the line ends in a carriage return alone; the rule is a line feed at its end "
             "(tr '\\r' '\\n')"
         )
-    if quoted and '"' in QUOTED.sub("", text):
+    if quoted and '"' in text and '"' in QUOTED.sub("", text):
         return 'a quote within a field; a field that holds quotes stands in "…", its quotes doubled'
     return None
 

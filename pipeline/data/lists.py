@@ -108,14 +108,11 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     _check_demo(lists, generated)
     if len(lists.sources) > 1:
         stop(f"sources: {lists.sources}", "at most one source; run again for another")
-    listed: dict[str, Sequence[str]] = {
-        "targets": lists.targets,
-        "contents": lists.contents,
-        "users": lists.users,
-    }
+    listed: dict[str, Sequence[str]] = {"targets": lists.targets, "users": lists.users}
     for field, words in listed.items():
         if not words:
             stop(f"{field}: []", "name at least one, or there is nothing to report")
+    listed["contents"] = lists.contents  # may be none: `baseline` trains ids alone
     listed |= {f"runs.{field}": words for field, words in lists.runs.model_dump().items()}
     for field, words in listed.items():
         if len(set(words)) < len(words):
@@ -251,6 +248,20 @@ def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
                 "corrected for each; name it once",
             )
         seen.append(set(pair))
+
+
+def check_report(lists: Lists) -> None:
+    """See that there will be something to report, where the whole flow is asked for.
+
+    Raises:
+        Stop: there are no contents.
+    """
+    if not lists.contents:
+        stop(
+            "contents: []",
+            "name at least one, or there is nothing to report; ids alone are trained by "
+            "`dvc repro baseline`",
+        )
 
 
 def stop(what: str, rule: str) -> NoReturn:

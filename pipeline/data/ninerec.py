@@ -1,6 +1,8 @@
 """NineRec's files: D_item.csv, and D_pair.csv or D_behaviour.tsv."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -14,6 +16,14 @@ PAIR = "item,user or user,item, then perhaps an integer timestamp, without a hea
 BEHAVIOUR = "user<TAB>items separated by one space"
 
 
+class Files(NamedTuple):
+    """The files of a folder D of NineRec."""
+
+    items: Path
+    pairs: Path
+    behaviour: Path
+
+
 def read(folder: Path, language: str) -> raw.Raw:
     """Read a folder D of NineRec: D_item.csv and D_pair.csv, or D_behaviour.tsv.
 
@@ -24,33 +34,73 @@ def read(folder: Path, language: str) -> raw.Raw:
     """
     if language not in LANGUAGES:
         raise Stop(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
+    paths = files_of(folder)
+    items, warnings = read_items(paths.items, language)
+    if paths.behaviour.exists() and not (paths.pairs.exists() and _width(paths.pairs) == TIMED):
+        return _read_behaviour(paths.behaviour, items, warnings)
+    return _read_pair(paths.pairs, _width(paths.pairs), items, warnings)
+
+
+def files_of(folder: Path) -> Files:
+    """Name the files of a folder D, whether they are there or not."""
     name = folder.absolute().name  # a link's own, not that of what it leads to
-    pair, behaviour = folder / f"{name}_pair.csv", folder / f"{name}_behaviour.tsv"
-    items, warnings = _items(folder / f"{name}_item.csv", language)
-    if behaviour.exists() and not (pair.exists() and _pair_width(pair) == TIMED):
-        return _read_behaviour(behaviour, items, warnings)
-    return _read_pair(pair, _pair_width(pair), items, warnings)
+    ends = ("item.csv", "pair.csv", "behaviour.tsv")
+    return Files(*(folder / f"{name}_{end}" for end in ends))
 
 
-def _items(path: Path, language: str) -> tuple[pl.DataFrame, list[str]]:
-    lines.check_file(path)
+def item_rule(row: list[str]) -> str | None:
+    """Say how a row of D_item.csv breaks its rule."""
     width = 1 + len(LANGUAGES)
+    if len(row) != width:
+        return (
+            f"{len(row)} columns; the rule is {width}: item id, text in Chinese, text in English "
+            "(quote a text that holds commas)"
+        )
+    return None if row[0] else "the item id is empty; every item needs one"
+
+
+def pair_rule(width: int) -> Callable[[list[str]], str | None]:
+    """Give the rule of a D_pair.csv whose first line has so many columns."""
+
+    def rule(row: list[str]) -> str | None:
+        if len(row) != width:
+            return f"{len(row)} columns where line 1 has {width}; the rule is {PAIR}"
+        if not (row[0] and row[1]):
+            return f"an id is empty ({','.join(row)!r}); the rule is {PAIR}"
+        if not all(lines.is_integer(t) for t in row[2:]):
+            return f"the timestamp {row[2]!r} is not an integer of 64 bits; the rule is {PAIR}"
+        return None
+
+    return rule
+
+
+def behaviour_rule(row: list[str]) -> str | None:
+    """Say how a row of D_behaviour.tsv breaks its rule."""
+    if len(row) != len(("user", "items")):
+        return f"{len(row)} columns; the rule is 2: {BEHAVIOUR}"
+    if not (row[0] and row[1].strip()):
+        return f"the user or the items are empty ({row[0]!r}, {row[1]!r}): {BEHAVIOUR}"
+    return None
+
+
+def read_items(path: Path, language: str) -> tuple[pl.DataFrame, list[str]]:
+    """Read D_item.csv: `raw.Raw`'s items, and warnings.
+
+    Raises:
+        Stop: the file is missing, empty, or has a line that breaks the rule.
+    """
+    lines.check_file(path)
     kept = []
     for line, row in lines.rows(path):
-        if len(row) != width:
-            raise Stop(
-                f"{path}, line {line}: {len(row)} columns; the rule is {width}: item id, text in "
-                "Chinese, text in English (quote a text that holds commas)"
-            )
-        if not row[0]:
-            raise Stop(f"{path}, line {line}: the item id is empty; every item needs one")
+        if problem := item_rule(row):
+            raise Stop(f"{path}, line {line}: {problem}")
         kept.append((row[0], row[LANGUAGES[language]].strip()))
     schema = {"id": pl.String, "text": pl.String}
     items = pl.DataFrame(kept, schema, orient="row").with_columns(cover=pl.lit(None, pl.String))
     return raw.unique(items, path)
 
 
-def _pair_width(path: Path) -> int:
+def _width(path: Path) -> int:
     lines.check_file(path)
     width = len(next(lines.rows(path), (0, []))[1])
     if width not in (TIMED - 1, TIMED):
@@ -71,15 +121,7 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
     time = pl.col("timestamp").cast(pl.Int64, strict=False) if width == TIMED else pl.lit(0)
     scan = scan.with_columns(timestamp=time.cast(pl.Int64))
 
-    def rule(row: list[str]) -> str | None:
-        if len(row) != width:
-            return f"{len(row)} columns where line 1 has {width}; the rule is {PAIR}"
-        if not (row[0] and row[1]):
-            return f"an id is empty ({','.join(row)!r}); the rule is {PAIR}"
-        if not all(lines.is_integer(t) for t in row[2:]):
-            return f"the timestamp {row[2]!r} is not an integer of 64 bits; the rule is {PAIR}"
-        return None
-
+    rule = pair_rule(width)
     try:
         frame = scan.collect(engine="streaming")
     except PolarsError as error:
@@ -93,7 +135,7 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
 
     frame = frame.with_columns(ids.encode(frame[name]) for name in names[:2])
     first, second = (ids.names(frame[name]) for name in names[:2])
-    order, warning = _order(first, second, items, path)
+    order, warning = column_order(first, second, items, path)
     return raw.Raw(
         interactions=frame.rename(dict(zip(names[:2], order, strict=True))),
         items=items,
@@ -104,13 +146,22 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
     )
 
 
-def _order(
+def column_order(
     first: pl.Series, second: pl.Series, items: pl.DataFrame, path: Path
 ) -> tuple[list[str], list[str]]:
     """Decide which column holds items: the one whose ids are all in the item table.
 
     Where those of both are, or of neither, it is the one whose set of ids is more like the item
     table's: if both are plain numbers, each user's id may well be some item's id too.
+
+    Args:
+        first: the distinct ids of the first column.
+        second: those of the second.
+        items: the item table.
+        path: the file, for warnings.
+
+    Returns:
+        What the columns are, ["item", "user"] or the other way round, and warnings.
     """
     alike: list[float] = []
     known: list[bool] = []
@@ -135,14 +186,6 @@ def _order(
 
 def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw.Raw:
     lines.check_file(path)
-
-    def rule(row: list[str]) -> str | None:
-        if len(row) != len(("user", "items")):
-            return f"{len(row)} columns; the rule is 2: {BEHAVIOUR}"
-        if not (row[0] and row[1].strip()):
-            return f"the user or the items are empty ({row[0]!r}, {row[1]!r}): {BEHAVIOUR}"
-        return None
-
     scan = pl.scan_csv(
         path,
         glob=False,
@@ -156,12 +199,12 @@ def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw
     try:
         frame = scan.collect()
     except PolarsError as error:
-        lines.blame(path, rule, "\t", quoted=False)
+        lines.blame(path, behaviour_rule, "\t", quoted=False)
         raise Stop(f"{path}: can't be read ({error})") from error
     empty = pl.col("user").is_null() | (pl.col("item").fill_null("").str.strip_chars() == "")
     bad = frame.select(pl.col("line").filter(empty).min()).item()
     if frame.is_empty() or bad is not None:
-        lines.blame(path, rule, "\t", quoted=False)
+        lines.blame(path, behaviour_rule, "\t", quoted=False)
         raise Stop(f"{path}, row {bad or 1}: no interaction in it; the rule is {BEHAVIOUR}")
     users = frame.unique("user", keep="last", maintain_order=True)
     if len(users) < len(frame):

@@ -57,11 +57,12 @@ def prepare(
             fewer candidate items than the protocol's cutoff.
     """
     items = raw.items
-    lacking = items.filter(pl.col("text").is_null())["id"].to_list()
-    missing.check(
-        f"{domain}: no text", lacking, len(items), settings.max_missing,
-        "Check the language or text columns, or raise prepare.max_missing in params.yaml.",
-    )  # fmt: skip
+    if raw.has_texts:
+        lacking = items.filter(pl.col("text").is_null())["id"].to_list()
+        missing.check(
+            f"{domain}: no text", lacking, len(items), settings.max_missing,
+            "Check the language or text columns, or raise prepare.max_missing in params.yaml.",
+        )  # fmt: skip
     numbers = events.numbers(raw.interactions, items["id"])
     unknown = _unknown(raw, numbers, settings.max_unknown)
 

@@ -1,9 +1,12 @@
 """A domain as read from raw files: canonical columns, nothing filtered yet."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+
+from pipeline.data import ids
 
 
 class Raw(NamedTuple):
@@ -16,6 +19,21 @@ class Raw(NamedTuple):
     source: Path  # the file of the interactions
     columns: str  # the order of columns found, "user,item,timestamp"
     warnings: list[str]
+    has_texts: bool = True  # whether the files are to hold texts; if not, none is missing
+
+
+def join_texts(columns: Sequence[str]) -> pl.Expr:
+    """Join an item's columns of text by ". ", leaving out those that are empty."""
+    texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in columns]
+    parts: list[pl.Expr] = [pl.when(text != "").then(text) for text in texts]
+    return pl.concat_str(parts or [pl.lit("")], separator=". ", ignore_nulls=True)
+
+
+def items_of(interactions: pl.DataFrame) -> pl.DataFrame:
+    """Make the item table of interactions that come without one: by id, no text, no cover named."""
+    nothing = pl.lit(None, pl.String)
+    known = ids.names(interactions["item"]).sort()
+    return known.to_frame("id").with_columns(text=nothing, cover=nothing)
 
 
 def unique(items: pl.DataFrame, path: Path) -> tuple[pl.DataFrame, list[str]]:

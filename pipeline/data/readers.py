@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.data import ninerec, table
+from pipeline.data import ninerec, plain, recbole, table
 from pipeline.data.files import Stop
 from pipeline.data.raw import Raw
 
 # format -> (folder, language, the section prepare.table) -> what the folder holds
 READERS: dict[str, Callable[[Path, str, table.Table], Raw]] = {
     "ninerec": lambda folder, language, _: ninerec.read(folder, language),
+    "plain": lambda folder, language, _: plain.read(folder, language),
+    "recbole": lambda folder, _, columns: recbole.read(folder, columns),
     "table": lambda folder, _, columns: table.read(folder, columns),
 }
 

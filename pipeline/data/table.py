@@ -16,7 +16,10 @@ ROW = "\0row"  # numbers the rows; no column of one's own is called so
 
 
 class Table(Section):
-    """The section `prepare.table`: which file has what, under which name."""
+    """The section `prepare.table`: which file has what, under which name.
+
+    Format `recbole` has files and types of its own, and reads the names of columns alone.
+    """
 
     interactions: str  # file name, .csv (with a header) or .parquet
     items: str  # file name, .csv (with a header) or .parquet
@@ -24,7 +27,7 @@ class Table(Section):
     item: str
     timestamp: str  # integers or dates; "": the file's order is the time order
     id: str  # columns of the items
-    text: list[str]  # joined by ". ", those that are empty left out
+    text: list[str]  # joined by ". ", those that are empty left out; []: items have no texts
     cover: str  # the column with the cover's file name; "": <id>.jpg, .jpeg or .png
 
 
@@ -69,13 +72,12 @@ def read(folder: Path, columns: Table) -> raw.Raw:
         source=source,
         columns=",".join(names),
         warnings=warnings,
+        has_texts=bool(columns.text),
     )
 
 
 def _items(path: Path, columns: Table) -> pl.DataFrame:
     scan = _scan(path, [n for n in (columns.id, *columns.text, columns.cover) if n])
-    texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in columns.text]
-    parts: list[pl.Expr] = [pl.when(text != "").then(text) for text in texts]
     cover = pl.lit(None, pl.String)
     if columns.cover:  # "": the column names none for this item, so none is looked for
         cover = pl.col(columns.cover).cast(pl.String).fill_null("")
@@ -84,7 +86,7 @@ def _items(path: Path, columns: Table) -> pl.DataFrame:
         scan.select(
             line=ROW,
             id=pl.col(columns.id).cast(pl.String),
-            text=pl.concat_str(parts or [pl.lit("")], separator=". ", ignore_nulls=True),
+            text=raw.join_texts(columns.text),
             cover=cover,
         ),
         path,

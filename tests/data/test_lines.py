@@ -79,3 +79,34 @@ def test_a_field_without_end_is_named_by_the_line_it_begins_at(tmp_path):
 )  # fmt: skip
 def test_integers_are_those_of_64_bits(text, whole):
     assert lines.is_integer(text) == whole
+
+
+BROKEN = b'a,b\n\nc,"d\n\xff,e\nf"g,1\nh,i,j\n"k\nl",m\nlast,"x"'
+
+
+def test_a_survey_goes_on_after_broken_rows(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_bytes(BROKEN)
+
+    def rule(row):
+        return None if len(row) == 2 else f"{len(row)} columns"
+
+    found = list(lines.survey(file, rule))
+    assert [(line, row) for line, row, problem in found if problem is None] == [
+        (1, ["a", "b"]),
+        (9, ["last", "x"]),
+    ]
+    problems = {line: problem for line, _, problem in found if problem}
+    assert [*problems] == [3, 4, 5, 6, 7, 8], "a quote without end spoils its own line alone"
+    assert "not a row of a CSV file (unexpected end of data)" in problems[3]
+    assert problems[4] == "bytes that are not UTF-8; convert the file (iconv -t UTF-8)"
+    assert problems[5].startswith("a quote within a field")
+    assert problems[6] == "3 columns"
+
+
+def test_a_survey_of_fields_that_span_lines(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_bytes(BROKEN)
+    found = {line: (row, problem) for line, row, problem in lines.survey(file, len, spans=True)}
+    assert found[7] == (["k\nl", "m"], 2), "the rule is asked of a row that can be read"
+    assert "not a row of a CSV file" in found[3][1]

@@ -13,7 +13,13 @@ def test_the_format_picks_the_reader(tmp_path):
     assert len(readers.read("ninerec", ninerec_folder(tmp_path), "en", TABLE).interactions) == 12
 
 
-@pytest.mark.parametrize("kind", ["pair.csv", "behaviour.tsv", "events.csv", "events.parquet"])
+KINDS = {
+    "pair.csv": "ninerec", "behaviour.tsv": "ninerec", "events.csv": "table",
+    "events.parquet": "table", "D.txt": "plain", "D.inter": "recbole",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_many_interactions_come_in_the_files_order(tmp_path, kind):
     n = 200_000
     rng = np.random.default_rng(0)
@@ -34,18 +40,25 @@ def test_many_interactions_come_in_the_files_order(tmp_path, kind):
             write(folder / kind)
             (folder / "goods.csv").write_text("sku,name,blurb\nv1,a,b\n")
             columns = TABLE.model_copy(update={"interactions": kind, "timestamp": ""})
-    form = "table" if kind.startswith("events") else "ninerec"
-    found = readers.read(form, folder, "en", columns).interactions
+        case "D.txt":
+            frame.write_csv(folder / kind, include_header=False, separator=" ")
+        case "D.inter":
+            header = frame.rename({"who": "who:token", "what": "what:token"})
+            header.write_csv(folder / kind, separator="\t")
+            columns = TABLE.model_copy(update={"timestamp": ""})
+    found = readers.read(KINDS[kind], folder, "en", columns).interactions
     assert found["line"].is_sorted()
     assert found.select("user", "item").rows() == frame.rows()
 
 
 def test_an_unknown_format_names_the_known(tmp_path):
-    with pytest.raises(Stop, match=r"format 'csv' of .* is not one of ninerec, table"):
+    with pytest.raises(
+        Stop, match=r"format 'csv' of .* is not one of ninerec, plain, recbole, table"
+    ):
         readers.read("csv", tmp_path, "en", TABLE)
 
 
-@pytest.mark.parametrize("form", ["ninerec", "table"])
+@pytest.mark.parametrize("form", readers.READERS)
 def test_a_missing_folder_is_named(tmp_path, form):
     with pytest.raises(Stop, match=r"gone: no such folder; it should hold the raw files"):
         readers.read(form, tmp_path / "gone", "en", TABLE)

@@ -1,0 +1,53 @@
+"""NineRec's release: its data sets, where each lies, and the statistics that are published of it.
+
+Users, items and interactions are those of the table that the authors show as a figure in their
+repository westlake-repl/NineRec (arXiv 2309.07705).
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+COLUMNS = "item,user"  # of D_pair.csv by the authors' code; their README says user,item
+SOURCES, TARGETS = "Source_datasets", "Downstream_datasets"  # as the two archives unpack
+
+
+class Published(NamedTuple):
+    """What is published of a data set."""
+
+    users: int
+    items: int
+    interactions: int
+    folder: str  # that its own folder lies in
+    covers: str | None = None  # the data set whose covers it shares
+
+
+PUBLISHED = {
+    "Bili_500K": Published(500_000, 138_033, 7_845_805, SOURCES, covers="Bili_2M"),
+    "Bili_2M": Published(2_000_000, 144_146, 24_497_157, SOURCES),
+    "Bili_Food": Published(6_549, 1_579, 39_740, TARGETS),
+    "Bili_Dance": Published(10_715, 2_307, 83_392, TARGETS),
+    "Bili_Movie": Published(16_525, 3_509, 115_576, TARGETS),
+    "Bili_Cartoon": Published(30_300, 4_724, 215_443, TARGETS),
+    "Bili_Music": Published(50_664, 6_038, 360_177, TARGETS),
+    "KU": Published(2_034, 5_370, 18_519, TARGETS),
+    "QB": Published(17_722, 6_121, 133_664, TARGETS),
+    "TN": Published(20_211, 3_334, 122_576, TARGETS),
+    "DY": Published(20_398, 8_299, 139_834, TARGETS),
+}
+
+
+def folder(root: Path, name: str) -> Path:
+    """Name the folder of a data set, whether it is there or not."""
+    return root / PUBLISHED[name].folder / name
+
+
+def covers_folder(root: Path, name: str) -> Path:
+    """Name the folder of a data set's covers: D_cover, or Source_D_cover in or beside D."""
+    own = PUBLISHED[name].covers or name
+    beside = folder(root, name).parent
+    places = (
+        beside / own / f"{own}_cover",
+        beside / own / f"Source_{own}_cover",
+        beside / f"Source_{own}_cover",
+    )
+    return next((place for place in places if place.is_dir()), places[0])

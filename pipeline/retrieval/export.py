@@ -1,0 +1,100 @@
+"""Lists of best items as files for other tools: Parquet, and TREC's run and qrels."""
+
+import re
+import urllib.parse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import polars as pl
+
+from pipeline.data import files, tables
+from pipeline.data.split import HeldOut
+from pipeline.retrieval.best import Best
+
+# lists.parquet: ids as in the raw data, rank from 1, score the inner product
+LISTS = pl.Schema({"user": pl.String, "item": pl.String, "rank": pl.Int32, "score": pl.Float32})
+UNSAFE = r"[\s%]"  # in an id of a TREC file: blanks part its fields, % begins what is escaped
+
+
+def folders(run: Path) -> list[Path]:
+    """List a run's folders: itself, or one a seed where it trained several.
+
+    Raises:
+        Stop: there is no run.
+    """
+    below = sorted(run.glob("*/run.json"), key=lambda path: (len(path.parent.name), path))
+    found = [run] if (run / "run.json").is_file() else [path.parent for path in below]
+    if not found:
+        raise files.Stop(
+            f"{run} holds no run: there is no run.json in it, nor in a folder of a seed; the rule "
+            "is artifacts/runs/<group>/<run>, as `dvc repro` writes them"
+        )
+    return found
+
+
+def check(run: Path, prepared: Path, items: pl.DataFrame) -> None:
+    """See that a run's items are those of a prepared domain.
+
+    Raises:
+        Stop: they are others.
+    """
+    known = pl.read_parquet(run / "ids.parquet")["id"]
+    if not known.equals(items["id"]):
+        raise files.Stop(
+            f"{run}: its items ({len(known):,}) are not those of {prepared} ({len(items):,}); name "
+            "the prepared domain that it was trained on, or run `dvc repro`"
+        )
+
+
+def write(
+    folder: Path, chunks: Iterable[Best], held_out: HeldOut, domain: tables.Prepared, tag: str
+) -> None:
+    """Write lists.parquet, run.trec and qrels.trec.
+
+    Users and items are called as in the raw data. In the TREC files blanks and % of an id are
+    escaped as in an address (a blank is %20), as blanks part their fields.
+
+    Args:
+        folder: where to; it is there.
+        chunks: all users' best items, user by user.
+        held_out: the users' held-out items, which are what is relevant.
+        domain: whose users and items they are.
+        tag: the last field of a line of run.trec.
+    """
+    users, items = domain.users["id"], domain.items["id"]
+    trec_users, trec_items = escape(users), escape(items)
+    parts: list[Path] = []
+    with (folder / "run.trec").open("wb") as run:
+        for best in chunks:
+            row, place = best.items.nonzero()
+            user, item = best.users[row], best.items[row, place] - 1
+            ids = {"user": users.gather(user), "item": items.gather(item)}
+            about = {"rank": (place + 1).astype(np.int32), "score": best.scores[row, place]}
+            listed = pl.DataFrame({**ids, **about}, LISTS)
+            parts.append(folder / f"lists.{len(parts)}.parquet")
+            listed.write_parquet(parts[-1])
+            named = {"user": trec_users.gather(user), "item": trec_items.gather(item)}
+            listed = listed.with_columns(**named, Q0=pl.lit("Q0"), tag=pl.lit(tag))
+            _write_lines(listed.select("user", "Q0", "item", "rank", "score", "tag"), run)
+    pl.scan_parquet(parts, glob=False).sink_parquet(folder / "lists.parquet")
+    for part in parts:
+        part.unlink()
+    relevant = {"user": trec_users, "0": 0, "item": trec_items.gather(held_out.items - 1), "1": 1}
+    with (folder / "qrels.trec").open("wb") as qrels:
+        _write_lines(pl.DataFrame(relevant), qrels)
+
+
+def escape(ids: pl.Series) -> pl.Series:
+    """Escape blanks and % in ids, as in an address, so that none parts the fields of a line."""
+    if not ids.str.contains(UNSAFE).any():
+        return ids
+    return pl.Series(
+        ids.name, [re.sub(UNSAFE, lambda found: urllib.parse.quote(found[0]), one) for one in ids]
+    )
+
+
+def _write_lines(fields: pl.DataFrame, file: BinaryIO) -> None:
+    """Write a line a row, with one blank between fields and no quotes."""
+    fields.write_csv(file, include_header=False, separator=" ", quote_style="never")

@@ -1,0 +1,104 @@
+"""Command `verify`: a download of NineRec beside its published statistics. No stage of the flow."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline import command
+from pipeline.content.progress import Progress
+from pipeline.data import cover_check, release, survey, verify
+from pipeline.data.files import Stop
+
+
+def main(
+    root: Annotated[
+        Path, typer.Option(help="where Source_datasets/ and Downstream_datasets/ were unpacked")
+    ],
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(help="check this one alone; may be given again; otherwise all there are"),
+    ] = None,
+    covers: Annotated[
+        str,
+        typer.Option(help="covers to decode: all, none, or sample:N of each; all are looked for"),
+    ] = "all",
+    columns: Annotated[
+        Literal["item,user", "user,item", "any"],
+        typer.Option(help="the order expected in D_pair.csv; the pipeline reads either"),
+    ] = "item,user",
+    size: Annotated[int, typer.Option(help="covers.size, pixels, for the estimate of disk")] = 224,
+    threads: Annotated[int, typer.Option(help="that decode covers; 0: one a core")] = 0,
+) -> None:
+    """Count users, items, interactions and covers of each data set, and say what does not fit.
+
+    Goes through all data sets, however broken; exit status 1 if anything does not fit.
+    """
+    most = _most(covers)
+    if unknown := [name for name in dataset or [] if name not in release.PUBLISHED]:
+        raise Stop(f"--dataset {unknown[0]!r} is not one of {', '.join(release.PUBLISHED)}")
+    known: dict[Path, str | None] = {}
+    verdicts = []
+    for name in dataset or release.PUBLISHED:
+        folder, shots = release.folder(root, name), release.covers_folder(root, name)
+        if not folder.is_dir():
+            verdicts.append(verify.absent(name, folder, is_asked_for=bool(dataset)))
+            continue
+        typer.echo(f"verify: {name}", err=True)
+        found = survey.survey(folder)
+        checked = cover_check.check(shots, found.items, most, size, threads, known, _begin(name))
+        on_disk = _bytes(folder, shots, shares=release.PUBLISHED[name].covers is not None)
+        order = None if columns == "any" else columns
+        published = release.PUBLISHED[name]
+        verdicts.append(verify.report(name, published, found, checked, on_disk, size, order))
+    if all(verdict.verdict == verify.ABSENT for verdict in verdicts):
+        raise Stop(
+            f"{root}: none of NineRec's data sets is there; the rule is {release.SOURCES}/<D>/ and "
+            f"{release.TARGETS}/<D>/ with D of {', '.join(release.PUBLISHED)}. Unpack the archives "
+            "there, or name the right folder with --root"
+        )
+    _say(verdicts, size)
+
+
+def _most(covers: str) -> int | None:
+    """Read --covers: how many to decode, None for all."""
+    if covers == "all":
+        return None
+    if covers == "none":
+        return 0
+    if not re.fullmatch("sample:[1-9][0-9]{0,9}", covers):
+        raise Stop(f"--covers {covers!r}: the rule is all, none or sample:N, such as sample:500")
+    return int(covers.partition(":")[2])
+
+
+def _bytes(folder: Path, shots: Path, shares: bool) -> int:
+    """Add up what a data set takes, with its covers unless it shares another's."""
+    beside = 0 if shares or shots.is_relative_to(folder) else verify.bytes_of(shots)
+    return verify.bytes_of(folder) + beside
+
+
+def _begin(name: str) -> Callable[[int], Callable[[int], None]]:
+    """Make what tells how far the covers of a data set are."""
+    return lambda total: Progress(f"verify: {name}, covers", total).advance
+
+
+def _say(verdicts: list[verify.Verdict], size: int) -> None:
+    """Print the table, what to do, and leave with status 1 if anything does not fit."""
+    mismatches = [problem for verdict in verdicts for problem in verdict.mismatches]
+    notes = [note for verdict in verdicts for note in verdict.notes]
+    typer.echo(f"{verify.table(verdicts)}\n\n{verify.ESTIMATE.format(size=size)}")
+    for title, lines in (("Worth knowing", notes), ("Does not fit", mismatches)):
+        if lines:
+            typer.echo("\n".join([f"\n{title}:", *(f"- {line}" for line in lines)]))
+    counts = {
+        word: sum(verdict.verdict == word for verdict in verdicts)
+        for word in (verify.OK, verify.MISMATCH, verify.ABSENT)
+    }
+    typer.echo(f"\nverify: {', '.join(f'{n} {word}' for word, n in counts.items())}")
+    raise typer.Exit(int(counts[verify.MISMATCH] > 0))
+
+
+if __name__ == "__main__":
+    command.run(main, checks_lists=False)
