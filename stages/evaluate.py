@@ -30,9 +30,13 @@ def main(
     runs: Annotated[Path, typer.Option(help="the folder of all runs")],
     prepared: Annotated[Path, typer.Option(help="the prepared target")],
     embeddings: Annotated[Path, typer.Option(help="its public embeddings, for content kNN")],
-    out: Annotated[Path, typer.Option(help="where to write metrics.json and ranks.parquet")],
+    out: Annotated[Path, typer.Option(help="the folder to write results to")],
 ) -> None:
-    """Rank every user's held-out items by every run, and by recommenders without training."""
+    """Rank every user's held-out items by every run, and by recommenders without training.
+
+    It writes averages to metrics.json, each user's ranks to ranks.parquet, and what results are
+    divided by to users.parquet.
+    """
     p = Evaluate.load()
     with files.atomic_folder(out) as part:  # first: whoever still writes it is waited for
         domain = tables.load(prepared)
@@ -41,21 +45,21 @@ def main(
         counts = evaluation.counts(divided)
         evaluation.check(target, counts["candidates"], p.evaluate.depth)
         contents = [one.vectors for one in store.load(embeddings).values()]
-        ranks = [evaluation.sanity(divided, contents, p.evaluate.depth)]
+        judged = evaluation.sanity(divided, contents, p.evaluate)
         is_capped: dict[str, bool] = {}
         for run in p.runs.names(p.sources):
             group = f"{target}-{'id' if run == 'id' else content}-{user}"
             folders = vectors.folders(runs / group / run, p.seeds)
             models = [vectors.load(folder, n_items, n_users) for folder in folders]
-            ranks += [evaluation.trained(run, model, divided, p.evaluate.depth) for model in models]
+            judged += [evaluation.trained(run, model, divided, p.evaluate) for model in models]
             is_capped[run] = any(model.capped for model in models)
-        everything = pl.concat(ranks)
-        found = evaluation.summarise(everything, p.evaluate.cutoffs)
+        found = evaluation.summarise(judged, p.evaluate.cutoffs)
         chance = metrics.chance(counts["candidates"], p.evaluate.cutoffs)
         found["random"] = {part: chance for part in evaluation.PARTS}
         for run, capped in is_capped.items():
             found[run]["capped"] = capped
-        everything.write_parquet(part / "ranks.parquet")
+        pl.concat([one.ranks for one in judged]).write_parquet(part / "ranks.parquet")
+        evaluation.users(divided).write_parquet(part / "users.parquet")
         described = {"cutoffs": p.evaluate.cutoffs, "counts": counts, **found}
         files.write_json(part / "metrics.json", described)
     typer.echo(

@@ -20,6 +20,7 @@ class Report(Params):
     users: list[str]
     runs: lists.Runs
     seeds: list[int]
+    report: lists.Reporting
 
 
 def main(
@@ -33,7 +34,9 @@ def main(
     """Report what was found."""
     p = Report.load()
     names = p.runs.names(p.sources)
-    wanted = evidence.Wanted(p.sources, p.targets, p.contents, p.users, names, p.seeds)
+    wanted = evidence.Wanted(
+        p.sources, p.targets, p.contents, p.users, names, p.seeds, p.report.contrasts
+    )
     where = evidence.Where(prepared, cards, evaluated, costs)
     with files.atomic_folder(out) as part:  # first: whoever still writes it is waited for
         found = evidence.gather(wanted, where)

@@ -175,7 +175,9 @@ def test_cutoffs_rerun_evaluate_and_report_alone(flow_done, small_flow):
     assert small_flow.repro() == set(), "going back takes results from the cache of runs"
 
 
-@pytest.mark.parametrize("section", ["protocol", "tower", "covers", "demo_encoder", "search"])
+@pytest.mark.parametrize(
+    "section", ["protocol", "tower", "covers", "demo_encoder", "search", "report"]
+)
 def test_a_section_reruns_the_blocks_that_declare_it(flow_done, section):
     with restored(flow_done, "params.yaml"):
         file = flow_done.folder / "params.yaml"

@@ -95,6 +95,20 @@ BAD = [
         {"runs.pretrain_end2end": [], "runs.tuned_transfer": []},
         "runs.end2end_transfer: ['end2end_transfer'], but runs.pretrain_end2end: []",
     ),
+    (
+        {"report.contrasts": [["end2end", "id"], ["end2end", "frozn"]]},
+        "report.contrasts: ['end2end', 'frozn']: the run 'frozn': it may name ['id', 'frozen', "
+        "'frozen_paper', 'end2end', 'frozen_transfer', 'tuned_transfer', 'end2end_transfer', "
+        "'frozen_zeroshot', 'tuned_zeroshot', 'popularity', 'itemknn', 'contentknn']",
+    ),
+    (
+        {"report.contrasts": [["id", "id"]]},
+        "report.contrasts: ['id', 'id']: a run less itself is 0; name two of ['id', 'frozen',",
+    ),
+    (
+        {"report.contrasts": [["id", "frozen"], ["frozen", "id"]]},
+        "report.contrasts: ['frozen', 'id']: the difference stands there twice",
+    ),
 ]
 
 
@@ -106,6 +120,8 @@ def test_lists_that_do_not_agree_stop_and_say_which(changes, message):
 
 GOOD = [
     {},
+    {"report.contrasts": []},
+    {"report.contrasts": [["frozen", "popularity"], ["tuned_zeroshot", "frozen_zeroshot"]]},
     {"sources": []},
     {"sources": [], "runs.pretrain_frozen": [], "runs.pretrain_end2end": []},
     {"contents": ["text", "image", "both"]},

@@ -3,8 +3,9 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
+from pydantic import Field
 from ruamel.yaml import YAML
 
 from pipeline.data import files
@@ -22,6 +23,7 @@ ORDER = {
     "frozen_zeroshot": "frozen_transfer",
     "tuned_zeroshot": "tuned_transfer",
 }
+SANITY = ("popularity", "itemknn", "contentknn")  # beside the runs: recommenders without training
 FLOW = Path("dvc.yaml")
 WORD = re.compile(r"[A-Za-z0-9_]+")
 SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a command
@@ -44,6 +46,12 @@ class Runs(Section):
         if sources:
             listed += [*self.frozen_transfer, *self.tuned_transfer, *self.end2end_transfer]
         return [run for run in ORDER if run == "id" or run in listed]
+
+
+class Reporting(Section):
+    """The section `report`."""
+
+    contrasts: list[Annotated[list[str], Field(min_length=2, max_length=2)]]  # [run, its base]
 
 
 class Raw(Section):
@@ -76,6 +84,7 @@ class Lists(Params):
     user_encoders: dict[str, Any]
     runs: Runs
     origins: dict[Literal["text", "image"], str]
+    report: Reporting
 
 
 def generated(flow: Path) -> list[str]:
@@ -115,6 +124,7 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     _check_modalities(lists)
     _check_contents(lists)
     _check_runs(lists)
+    _check_contrasts(lists.report.contrasts)
 
 
 def _check_words(lists: Lists) -> None:
@@ -219,6 +229,25 @@ def _check_runs(lists: Lists) -> None:
                 f"runs.{field}: {runs[field]}, but runs.{needed}: []",
                 f"list what they start from in runs.{needed}, or take them out",
             )
+
+
+def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
+    """See that every contrast is of two runs there may be, and none stands there twice."""
+    known = [*ORDER, *SANITY]
+    seen: list[set[str]] = []
+    for pair in contrasts:
+        for name in pair:
+            if name not in known:
+                stop(f"report.contrasts: {pair}: the run {name!r}", f"it may name {known}")
+        if len(set(pair)) < len(pair):
+            stop(f"report.contrasts: {pair}", f"a run less itself is 0; name two of {known}")
+        if set(pair) in seen:
+            stop(
+                f"report.contrasts: {pair}",
+                "the difference stands there twice, perhaps the other way round, and p is "
+                "corrected for each; name it once",
+            )
+        seen.append(set(pair))
 
 
 def check_report(lists: Lists) -> None:

@@ -99,8 +99,7 @@ def gather(group: Group, folders: Sequence[tuple[Path, Path]], seeds: Sequence[i
         Stop: an evaluation is missing.
     """
     outcomes = [results.load(evaluated, group, [*RUNS], set()) for evaluated, _ in folders]
-    arms = [one._replace(results={run: one.results[run] for run in ARMS}) for one in outcomes]
-    stated = iter(contrasts.state(arms))
+    stated = iter(contrasts.state(outcomes, [ARMS[::-1]]))
     points = [
         Point(
             outcome,

@@ -17,7 +17,40 @@ SCORES = (
     "A row a target and part of the data, a column a run: the mean over users with its interval. "
     "Compare runs along a row; columns from popularity on train nothing."
 )
-CUTOFFS = "The same at the other cutoffs of `evaluate.cutoffs`, read as the tables above."
+CUTOFFS = (
+    "MRR (the mean of 1 / rank, 0 past the cutoff), and all three at the other cutoffs of "
+    "`evaluate.cutoffs`, read as the tables above."
+)
+RANKS = (
+    "Each run's rank by test HR@10 on each target, 1 being best and equal runs sharing the mean of "
+    "their ranks, and its mean over the targets (Demšar 2006): which run is ahead on most targets, "
+    "however large or small the numbers there are. No interval belongs to it; targets are few."
+)
+CATALOGUE = (
+    "*Coverage@K* is the share of candidates that stand among the first K of at least one test "
+    "user. *Gini@K* says how unevenly the places in these lists fall on the candidates, those "
+    "never recommended among them: 0 where each is recommended equally often, 1 where one has all "
+    "places. Lists leave out what is masked; equal scores stand in the item table's order. Few "
+    "users cover less of a large catalogue: compare runs along a row."
+)
+OCCURRENCES = (
+    "Users apart by how often their held-out test item stands in all users' train parts (0: no "
+    "run from scratch has ever seen it as a target), with how many users there are. Small slices "
+    "have wide intervals."
+)
+HISTORIES = (
+    "Users apart by how many items before the test item the user encoder reads; the window of the "
+    "protocol cuts the longest (with the paper's 23, 20 is the most)."
+)
+WORK = (
+    "*FLOPs a step* are those of one real training step, forward and backward, of all processes: "
+    "two for each multiplication with its addition in matrix products, convolutions and attention, "
+    "nothing else; what is kept of an encoder's prefix is not computed anew. *an epoch* is its "
+    "time with validation, of the first seed at the chosen point; *to the best epoch* is the time "
+    "until then, every epoch of a phase taken to be equally long, with the whole probe where an "
+    "encoder joins after it. *run folder* holds weights and vectors of all seeds, *embeddings* are "
+    "what the run reads of its items, *kept prefix* an encoder's kept activations."
+)
 PAPER = (
     "NineRec's published numbers (arXiv 2309.07705, results table of westlake-repl/NineRec; "
     "BERT-base, Swin-B; one training, their source and hyper-parameters) beside ours. A number "
@@ -74,10 +107,10 @@ FIGURES = {
         "claimed; the intervals are not corrected for their number, the claims are.",
     ),
     "cost": Figure(
-        "Test HR@10 of every run over the time it took, a panel a target",
-        "Further up is better, further left cheaper. The large marker is a run's own time, the "
-        "small one joined to it includes embedding and its share of pre-training; zero-shot runs "
-        "have only the latter.",
+        "Test HR@10 of every run over the time of its whole chain, a panel a target",
+        "Further up is better, further left cheaper. The large marker stands at the time of the "
+        "whole chain, with embedding and the run's share of pre-training; the small one joined to "
+        "it is the run's own time, which zero-shot runs do not have.",
     ),
     "slices": Figure(
         "Test HR@10 of every run, apart for held-out items that the source has and has not, a "
@@ -143,6 +176,13 @@ def contrasts(found: Evidence) -> str:
         f"lower if p < {ALPHA} and its interval excludes 0{seeds if found.seeds > 1 else ''}; "
         "otherwise it is not shown, and *capped* if one of its runs reached its cap."
     )
+
+
+def unstated(found: Evidence) -> list[str]:
+    """Say which differences were asked for of runs that are not there."""
+    pairs = [f"{run} {markdown.MINUS} {base}" for run, base in found.unstated]
+    listed = ", ".join(map(markdown.escape, pairs))
+    return [f"Asked for, but one of their runs is not in `runs`: {listed}."] if pairs else []
 
 
 def counts(outcome: Outcome) -> str:

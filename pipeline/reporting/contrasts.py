@@ -1,6 +1,6 @@
 """The differences the report states, with intervals, and which of them may be claimed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pipeline.reporting import results
@@ -8,18 +8,6 @@ from pipeline.reporting.results import Group, Outcome, Result
 from pipeline.retrieval import significance
 from pipeline.retrieval.significance import Estimate
 
-# (a run, the one it is compared with): what the texts and covers add over ids, what the head adds,
-# what training the encoder adds, then what the source adds.
-PAIRS = (
-    ("frozen", "id"),
-    ("frozen", "frozen_paper"),
-    ("end2end", "frozen"),
-    ("end2end_transfer", "frozen_transfer"),
-    ("end2end_transfer", "tuned_transfer"),
-    ("frozen_transfer", "frozen"),
-    ("tuned_transfer", "frozen"),
-    ("end2end_transfer", "end2end"),
-)
 ALPHA = 0.05
 
 
@@ -52,11 +40,16 @@ class Contrast(NamedTuple):
         return "higher" if found.mean > 0 else "lower"
 
 
-def state(outcomes: Iterable[Outcome]) -> list[Contrast]:
-    """State all contrasts whose runs are there, in both metrics, and correct p for all of them."""
+def state(outcomes: Iterable[Outcome], pairs: Sequence[Sequence[str]]) -> list[Contrast]:
+    """State all contrasts whose runs are there, in both metrics, and correct p for all of them.
+
+    Args:
+        outcomes: the groups.
+        pairs: a run and the one it is compared with, each.
+    """
     stated = []
     for outcome in outcomes:
-        for run, base in PAIRS:
+        for run, base in pairs:
             if run in outcome.results and base in outcome.results:
                 pair = outcome.results[run], outcome.results[base]
                 stated += [_contrast(outcome.group, *pair, metric) for metric in results.METRICS]

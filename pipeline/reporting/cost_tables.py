@@ -1,6 +1,7 @@
 """The report's tables of cost: beside every run's numbers, and of what several runs stand on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from pipeline.reporting import markdown, results, tables
 from pipeline.reporting.costs import ZEROSHOT, Cost, Costs
@@ -10,6 +11,9 @@ SPENT = [
     "time", "of it the search", "one training", "with its share of pre-training", "users/s",
     "peak memory", "trained parameters", "of all", "epochs", "trials", "device",
 ]  # fmt: skip
+
+WORK = ["FLOPs a step", "an epoch", "to the best epoch", "run folder", "embeddings", "kept prefix"]
+Number = TypeVar("Number", int, float)
 
 
 def details(outcome: Outcome, costs: Costs, oracle: Mapping[str, float]) -> str:
@@ -30,6 +34,18 @@ def details(outcome: Outcome, costs: Costs, oracle: Mapping[str, float]) -> str:
         best = [tables.best_possible(oracle, outcome, part, metric) for metric, part in numbers]
         rows.append(["oracle", *best, *nothing])
     return markdown.table([*header, *SPENT], rows)
+
+
+def work(outcomes: Sequence[Outcome], costs: Costs) -> str:
+    """Say what a step, an epoch and the artifacts of each run take: a row a target and run."""
+    rows = []
+    for outcome in outcomes:
+        for result in outcome.runs:
+            cost = costs.runs.get((outcome.group, result.run))
+            if cost is not None:
+                name = tables.label(result.run) + tables.marked(result)
+                rows.append([markdown.escape(outcome.group.target), name, *_work(cost)])
+    return markdown.table(["target", "run", *WORK], rows, numbers_from=2)
 
 
 def foundations(others: Mapping[str, Cost]) -> str:
@@ -82,6 +98,21 @@ def _spent(run: str, cost: Cost | None, share: float | None) -> list[str]:
     ]
 
 
+def _work(cost: Cost) -> list[str]:
+    """Show what a run's steps, epochs and artifacts take in the columns WORK."""
+    epochs = {"probe": cost.probe_epoch_seconds, "joint": cost.joint_epoch_seconds}
+    steps = {"probe": cost.probe_step_flops, "joint": cost.joint_step_flops}
+    best, trains = cost.best_epoch_seconds, any(epochs.values())
+    return [
+        _by_phase(steps, markdown.flops),
+        _by_phase(epochs, markdown.seconds),
+        markdown.seconds(best) if trains and best is not None else markdown.NOTHING,
+        markdown.megabytes(cost.run_bytes),
+        markdown.megabytes(cost.embeddings_bytes),
+        markdown.megabytes(cost.prefix_bytes),
+    ]
+
+
 def _search(cost: Cost) -> str:
     """Show the trials' time where more than one point was tried."""
     if cost.search_seconds is None or (cost.trials or 0) < 2:  # noqa: PLR2004  # one is no search
@@ -96,5 +127,10 @@ def _phases(cost: Cost) -> str:
         "joint": cost.joint_seconds,
         "prefix": cost.prefix_seconds,
     }
-    shown = [f"{name} {markdown.seconds(time)}" for name, time in phases.items() if time]
+    return _by_phase(phases, markdown.seconds)
+
+
+def _by_phase(numbers: Mapping[str, Number | None], show: Callable[[Number], str]) -> str:
+    """Show the phases that there are, each by name."""
+    shown = [f"{name} {show(number)}" for name, number in numbers.items() if number]
     return ", ".join(shown) or markdown.NOTHING

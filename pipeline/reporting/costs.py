@@ -26,6 +26,14 @@ class Cost(BaseModel):
     search_seconds: float | None = None  # of the trials alone, where points were tried
     probe_seconds: float | None = None  # of one training: head and user encoder alone
     joint_seconds: float | None = None  # of one training: the encoder with them
+    probe_epoch_seconds: float | None = None  # with validation
+    joint_epoch_seconds: float | None = None
+    best_epoch_seconds: float | None = None  # of one training, until its best epoch
+    probe_step_flops: int | None = None  # of one step, of all processes
+    joint_step_flops: int | None = None
+    run_bytes: int | None = None  # of the run folder
+    embeddings_bytes: int | None = None  # of the vectors that the run reads
+    prefix_bytes: int | None = None  # of the kept activations
     prefix_seconds: float | None = None  # running the encoder's frozen part, once an item
     users_per_second: float | None = None
     items_per_second: float | None = None

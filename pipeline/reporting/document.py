@@ -1,9 +1,10 @@
 """The report as one Markdown text, from what was read."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from pipeline.reporting import captions, cards, cost_tables, markdown, results, tables
+from pipeline.reporting import captions, cards, cost_tables, divisions, markdown, results, tables
 from pipeline.reporting.evidence import Evidence
 from pipeline.reporting.gallery import Picture
 from pipeline.reporting.results import Outcome
@@ -20,13 +21,17 @@ def write(found: Evidence, pictures: Mapping[str, Sequence[Picture]]) -> str:
     for (content, user), outcomes in found.series().items():
         parts.append(f"## Content {markdown.escape(content)}, user encoder {markdown.escape(user)}")
         parts += _scores(outcomes, found)
+        parts += _ranks(outcomes)
         parts += [_picture(one) for one in pictures[f"{content}-{user}"]]
         parts += _paper(outcomes, found)
         parts += _details(outcomes, found)
         parts += _slices(outcomes, found)
+        parts += ["### What the lists show of the catalogue", captions.CATALOGUE]
+        parts.append(tables.catalogue(outcomes))
     if found.contrasts:
         about = captions.contrasts(found)
         parts += ["## Differences", about, tables.contrasts(found.contrasts)]
+        parts += captions.unstated(found)
     if found.overlaps:
         title = f"## What the targets share with {markdown.escape(found.sources[0])}"
         parts += [title, captions.OVERLAP, tables.overlap(found.overlaps)]
@@ -41,6 +46,11 @@ def _scores(outcomes: Sequence[Outcome], found: Evidence) -> list[str]:
     made = {name: tables.scores(outcomes, name, found.oracle) for name in outcomes[0].metrics}
     parts = [captions.SCORES, *(made.pop(metric) for metric in results.METRICS)]
     return [*parts, captions.CUTOFFS, *made.values()] if made else parts
+
+
+def _ranks(outcomes: Sequence[Outcome]) -> list[str]:
+    """Rank the runs where there are several targets."""
+    return [captions.RANKS, tables.ranks(outcomes)] if len(outcomes) > 1 else []
 
 
 def _picture(one: Picture) -> str:
@@ -59,14 +69,28 @@ def _details(outcomes: Sequence[Outcome], found: Evidence) -> list[str]:
         parts.append(f"#### {markdown.escape(outcome.group.target)}")
         parts.append(cost_tables.details(outcome, found.costs, found.oracle))
         parts.append(captions.counts(outcome))
-    return parts
+    work = cost_tables.work(outcomes, found.costs)
+    return [*parts, "### What a step, an epoch and the artifacts take", captions.WORK, work]
 
 
 def _slices(outcomes: Sequence[Outcome], found: Evidence) -> list[str]:
-    if not found.overlaps:
-        return []
-    title = f"### Test HR@10 by whether {markdown.escape(found.sources[0])} has the held-out item"
-    return [title, captions.SLICES, tables.slices(outcomes, found.overlaps)]
+    parts = []
+    if found.overlaps:
+        by_source = partial(divisions.by_source, shared=found.overlaps)
+        parts += [
+            f"### Test HR@10 by whether {markdown.escape(found.sources[0])} has the held-out item",
+            captions.SLICES,
+            tables.slices(outcomes, by_source, "held-out item"),
+        ]
+    return [
+        *parts,
+        "### Test HR@10 by how often the held-out item was seen in training",
+        captions.OCCURRENCES,
+        tables.slices(outcomes, divisions.by_occurrences, "in train parts"),
+        "### Test HR@10 by the length of the history",
+        captions.HISTORIES,
+        tables.slices(outcomes, divisions.by_history, "items before"),
+    ]
 
 
 def _warnings(known: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -19,6 +19,7 @@ class Wanted(NamedTuple):
     users: list[str]
     runs: list[str]  # in the order of the tables
     seeds: list[int]
+    contrasts: list[list[str]]  # a run and the one it is compared with, each
 
     def groups(self) -> list[Group]:
         """List the groups, those of one content and user encoder together."""
@@ -39,6 +40,7 @@ class Evidence(NamedTuple):
 
     outcomes: list[Outcome]
     contrasts: list[Contrast]
+    unstated: list[list[str]]  # pairs that are wanted, of which a run is not
     overlaps: dict[str, Overlap]  # by target; empty without a source
     cards: dict[str, dict[str, Any]]  # by domain, the source first
     costs: Costs
@@ -70,7 +72,8 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
     best = {name: card["oracle"]["hr@10"] for name, card in described.items() if "oracle" in card}
     return Evidence(
         outcomes=outcomes,
-        contrasts=contrasts.state(outcomes),
+        contrasts=contrasts.state(outcomes, wanted.contrasts),
+        unstated=[pair for pair in wanted.contrasts if not {*pair} <= {*outcomes[0].results}],
         overlaps=_overlaps(where, wanted),
         cards=described,
         costs=spent,

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reporting import looks, markdown, panels, results, tables
+from pipeline.reporting import divisions, looks, markdown, panels, results, tables
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.costs import Costs
 from pipeline.reporting.looks import INK
@@ -85,7 +85,7 @@ def differences(stated: Sequence[Contrast]) -> Figure:
 
 
 def cost(outcomes: Sequence[Outcome], costs: Costs) -> Figure:
-    """Draw test HR@10 over the time it took; a line leads to the time with pre-training."""
+    """Draw test HR@10 over the time of the whole chain; a line leads to the run's own time."""
     drawn = [run for run in looks.STYLES if any((one.group, run) in costs.runs for one in outcomes)]
 
     def draw(axes: Axes, outcome: Outcome) -> None:
@@ -98,7 +98,7 @@ def cost(outcomes: Sequence[Outcome], costs: Costs) -> Figure:
             whole = own + costs.shares.get(key, 0.0)
             if whole > own > 0:
                 axes.plot([own, whole], [value, value], color=style.colour, linewidth=1)
-            for seconds, size in ((own, 8), (whole, 5)):
+            for seconds, size in ((whole, 8), (own, 5)):
                 if seconds > 0:
                     axes.plot(
                         seconds, value, style.marker, color=style.colour,
@@ -113,7 +113,7 @@ def cost(outcomes: Sequence[Outcome], costs: Costs) -> Figure:
 
     marked = looks.capped(outcomes)
     legend = [looks.handle(run, is_line=False, is_capped=run in marked) for run in drawn]
-    label = "time; small: with embedding and pre-training"
+    label = "time of the whole chain; small: the run alone"
     return panels.grid(_by_target(outcomes), draw, 3.2, label, legend + _notes(outcomes))
 
 
@@ -143,11 +143,11 @@ def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap]) -> Figure
     names = [*outcomes[0].results]
 
     def draw(axes: Axes, outcome: Outcome) -> None:
-        for title, users in tables.divide(shared[outcome.group.target]).items():
+        for title, users in divisions.by_source(outcome, shared).items():
             colour, shift, marker = looks.SLICES[title]
             for row, run in enumerate(names):
                 if users.any():
-                    found = tables.sliced(outcome.results[run], users)
+                    found = divisions.estimate(outcome.results[run], users)
                     rows = [row + shift] * 2
                     axes.plot([100 * found.low, 100 * found.high], rows, color=colour)
                     axes.plot(100 * found.mean, row + shift, marker, color=colour, markersize=5)

@@ -20,6 +20,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
+def share(value: float) -> str:
+    """Show a number in [0, 1] that is no percentage."""
+    return f"{value:.3f}"
+
+
 def signed(share: float) -> str:
     """Show a difference of fractions in points of percent."""
     shown = f"{100 * share:+.2f}"
@@ -43,6 +48,16 @@ def seconds(value: float) -> str:
 def gigabytes(size: int | None) -> str:
     """Show an amount of memory."""
     return NOTHING if size is None else f"{size / 1e9:.2f} GB"
+
+
+def megabytes(size: int | None) -> str:
+    """Show the size of an artifact; of one that is not there, nothing."""
+    return f"{size / 1e6:,.1f} MB" if size else NOTHING
+
+
+def flops(number: int) -> str:
+    """Show a number of floating point operations in billions."""
+    return f"{number / 1e9:,.3g} G"
 
 
 def count(number: float | None) -> str:

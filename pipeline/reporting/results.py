@@ -1,6 +1,6 @@
 """What was found for one target, content and user encoder: every run's value for every user."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.data import files
-from pipeline.retrieval import evaluation, metrics, significance
+from pipeline.retrieval import catalogue, evaluation, metrics, significance
 from pipeline.retrieval.significance import Estimate
 
 HR, NDCG = f"hr@{metrics.CUTOFF}", f"ndcg@{metrics.CUTOFF}"
@@ -29,6 +29,13 @@ class Group(NamedTuple):
         return "-".join(self)
 
 
+class Spread(NamedTuple):
+    """A number of a run, averaged over seeds."""
+
+    mean: float
+    sd: float | None  # between seeds; none where there is one
+
+
 class Result(NamedTuple):
     """One run, or one recommender without training."""
 
@@ -37,6 +44,7 @@ class Result(NamedTuple):
     values: dict[tuple[str, str], np.ndarray]  # (valid | test, one of METRICS) -> [S, U] float64
     estimates: dict[tuple[str, str], Estimate]  # over users, of seeds averaged user by user
     sds: dict[tuple[str, str], float | None]  # between seeds; none where there is one
+    catalogue: dict[str, Spread]  # coverage@K, gini@K of the test users' lists
 
 
 class Outcome(NamedTuple):
@@ -46,11 +54,12 @@ class Outcome(NamedTuple):
     counts: dict[str, int]  # users, candidates, unreachable_valid, unreachable_test
     results: dict[str, Result]  # runs in the order of the tables, then those without training
     cutoffs: list[int]  # the K of the metrics, CUTOFF first
+    users: pl.DataFrame  # rows of evaluation.USERS, in the order of the values
 
     @property
     def metrics(self) -> list[str]:
         """Name the metrics that were computed, METRICS first."""
-        return [f"{name}@{k}" for k in self.cutoffs for name in ("hr", "ndcg")]
+        return [f"{name}@{k}" for k in self.cutoffs for name in metrics.MEASURES]
 
     @property
     def runs(self) -> list[Result]:
@@ -87,11 +96,19 @@ def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Ou
         if own.is_empty():
             raise files.Stop(f"{folder} does not hold the run {run!r}: run `dvc repro`.")
         is_capped = found[run].get("capped", False) or run in capped
-        results[run] = summarise(run, is_capped, own, cutoffs)
-    return Outcome(group, found["counts"], results, cutoffs)
+        shown = {name: _spread(found[run], name) for name in catalogue.names(found["cutoffs"])}
+        results[run] = summarise(run, is_capped, own, cutoffs, shown)
+    users = pl.read_parquet(folder / "users.parquet").sort("user")
+    return Outcome(group, found["counts"], results, cutoffs, users)
 
 
-def summarise(run: str, capped: bool, ranks: pl.DataFrame, cutoffs: Sequence[int]) -> Result:
+def summarise(
+    run: str,
+    capped: bool,
+    ranks: pl.DataFrame,
+    cutoffs: Sequence[int],
+    shown: Mapping[str, Spread],
+) -> Result:
     """Turn one run's ranks into values and estimates.
 
     Args:
@@ -99,14 +116,15 @@ def summarise(run: str, capped: bool, ranks: pl.DataFrame, cutoffs: Sequence[int
         capped: whether it was.
         ranks: its rows of evaluation.RANKS.
         cutoffs: the K of the metrics.
+        shown: what its lists show of the catalogue.
     """
-    result = Result(run, capped, {}, {}, {})
+    result = Result(run, capped, {}, {}, {}, {**shown})
     for part in evaluation.PARTS:
         rows = ranks.filter(split=part).sort("seed", "user")
         seeds = max(1, rows["seed"].n_unique())
         kept = evaluation.ranks_of(rows)
         for k in cutoffs:
-            for name, measure in (("hr", metrics.hit), ("ndcg", metrics.ndcg)):
+            for name, measure in metrics.MEASURES.items():
                 key, values = (part, f"{name}@{k}"), measure(kept, k).reshape(seeds, -1)
                 result.estimates[key] = bootstrap(values.mean(axis=0))
                 result.sds[key] = spread(values.mean(axis=1))
@@ -123,3 +141,8 @@ def bootstrap(values: np.ndarray) -> Estimate:
 def spread(values: np.ndarray) -> float | None:
     """Give the standard deviation of several values, none of one."""
     return float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _spread(found: Mapping[str, Any], name: str) -> Spread:
+    """Take a number of the test, and its spread between seeds, out of what `evaluate` wrote."""
+    return Spread(found["test"][name], found["sd"]["test"][name] if "sd" in found else None)

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.reporting import cards, markdown, ninerec, results
+from pipeline.reporting import cards, divisions, markdown, ninerec, results
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.overlap import Overlap
-from pipeline.reporting.results import Outcome, Result
+from pipeline.reporting.results import Outcome, Result, Spread
+from pipeline.retrieval import significance
 from pipeline.retrieval.significance import Estimate
 
 DAGGER = "†"
@@ -75,30 +76,71 @@ def overlap(shared: Mapping[str, Overlap]) -> str:
     return markdown.table([*header, "users with an id of the source"], rows)
 
 
-def slices(outcomes: Iterable[Outcome], shared: Mapping[str, Overlap]) -> str:
-    """Divide test HR@10 by whether the source has the held-out item: a row a target and slice."""
+def slices(
+    outcomes: Iterable[Outcome],
+    divide: Callable[[Outcome], Mapping[str, np.ndarray]],
+    by: str,
+) -> str:
+    """Divide the users of test HR@10: a row a target and slice, a column a run.
+
+    Args:
+        outcomes: groups of one content and user encoder.
+        divide: gives the slices of a group, [U] bool each.
+        by: what they are divided by.
+    """
     rows, names = [], []
     for outcome in outcomes:
         names = [*outcome.results]
-        for shown, users in divide(shared[outcome.group.target]).items():
+        for shown, users in divide(outcome).items():
             cells = [
-                f"{interval(sliced(one, users))}{marked(one)}" if users.any() else markdown.NOTHING
+                f"{interval(divisions.estimate(one, users))}{marked(one)}"
+                if users.any()
+                else markdown.NOTHING
                 for one in outcome.results.values()
             ]
             name = markdown.escape(outcome.group.target)
             rows.append([name, shown, markdown.count(users.sum()), *cells])
-    header = ["target", "held-out item", "users", *map(label, names)]
-    return markdown.table(header, rows, numbers_from=2)
+    return markdown.table(["target", by, "users", *map(label, names)], rows, numbers_from=2)
 
 
-def divide(shared: Overlap) -> dict[str, np.ndarray]:
-    """Divide a target's users, [U] bool, by whether the source has their held-out item."""
-    return {"in the source": shared.is_known, "not in the source": ~shared.is_known}
+def catalogue(outcomes: Iterable[Outcome]) -> str:
+    """Say what the lists show of the catalogue: a row a target and measure, a column a run."""
+    rows, names = [], []
+    for outcome in outcomes:
+        names = [*outcome.results]
+        for measure in outcome.results[names[0]].catalogue:
+            show = markdown.percent if measure.startswith("coverage") else markdown.share
+            cells = [spread(one.catalogue[measure], show) for one in outcome.results.values()]
+            cells = [
+                f"{cell}{marked(one)}"
+                for cell, one in zip(cells, outcome.results.values(), strict=True)
+            ]
+            name = measure.capitalize() + ", %" * measure.startswith("coverage")
+            rows.append([markdown.escape(outcome.group.target), name, *cells])
+    return markdown.table(["target", "lists", *map(label, names)], rows, numbers_from=2)
 
 
-def sliced(result: Result, users: np.ndarray) -> Estimate:
-    """Estimate a run's test HR@10 on some users."""
-    return results.bootstrap(result.values["test", results.HR].mean(axis=0)[users])
+def ranks(outcomes: Sequence[Outcome]) -> str:
+    """Rank the runs by test HR@10: a row a target, then their mean; a column a run."""
+    names = [*outcomes[0].results]
+    found = standing(outcomes)
+    means = [f"**{mean:.2f}**" for mean in found.mean(axis=0)]
+    rows = [
+        [markdown.escape(outcome.group.target), *(f"{rank:g}" for rank in of_target)]
+        for outcome, of_target in zip(outcomes, found, strict=True)
+    ]
+    is_capped = [any(one.results[name].capped for one in outcomes) for name in names]
+    shown = [label(name) + DAGGER * one for name, one in zip(names, is_capped, strict=True)]
+    return markdown.table(["target", *shown], [*rows, ["**mean rank**", *means]])
+
+
+def standing(outcomes: Sequence[Outcome]) -> np.ndarray:
+    """Rank the runs by test HR@10 on each target: [targets, runs] float64, 1 is best."""
+    scores = [
+        [one.estimates["test", results.HR].mean for one in outcome.results.values()]
+        for outcome in outcomes
+    ]
+    return significance.ranks(np.array(scores))
 
 
 def paper(outcomes: Iterable[Outcome], known: Mapping[str, Mapping[str, Any]]) -> str:
@@ -151,6 +193,11 @@ def cell(result: Result, part: str, metric: str) -> str:
     sd = result.sds[part, metric]
     spread = "" if sd is None else f" ± {markdown.percent(sd)}"
     return f"{interval(result.estimates[part, metric])}{spread}{marked(result)}"
+
+
+def spread(number: Spread, show: Callable[[float], str]) -> str:
+    """Show a number with its spread between seeds."""
+    return show(number.mean) if number.sd is None else f"{show(number.mean)} ± {show(number.sd)}"
 
 
 def best_possible(oracle: Mapping[str, float], outcome: Outcome, part: str, metric: str) -> str:

@@ -9,30 +9,42 @@ from scipy import sparse
 from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import search
-from pipeline.retrieval.search import Ranks
+from pipeline.retrieval import recommended, search
+from pipeline.retrieval.search import Found, Ranks
 
 NEIGHBOURS_OF = 10  # itemknn and contentknn look at the last 10 items of a history
 CHUNK_SCORES = 1 << 23  # scores held at once: users x items
+DIGITS = 9  # of itemknn's scores: sums of at most 10 cosines, in another order, differ by less
 
 
-def popularity(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int) -> Ranks:
-    """Rank by how often an item stands in the train parts; equal counts are ties."""
+def popularity(
+    train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int, k: int
+) -> Found:
+    """Retrieve by how often an item stands in the train parts; equal counts are ties.
+
+    Args:
+        train: the train parts.
+        held_out: what is held out and masked.
+        candidates: [N + 1] bool, the items that may be retrieved.
+        depth: the largest K that is asked for.
+        k: how many items to list; 0 for none.
+    """
     counts = np.bincount(train.items, minlength=len(candidates))
     _, places = np.unique(counts, return_inverse=True)  # large counts would tie in float32
     items = places.astype(np.float32)[:, None]
     queries = np.ones((len(held_out.items), 1), np.float32)
-    return search.rank(queries, items, held_out, candidates, depth)
+    return search.retrieve(queries, items, held_out, candidates, depth, k)
 
 
-def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int) -> Ranks:
-    """Rank by the summed cosine to the history's last items of the sets of users who had them.
+def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int, k: int) -> Found:
+    """Retrieve by the summed cosine to the history's last items of the sets of users who had them.
 
     Args:
         train: the train parts, from which the similarities come.
         held_out: the histories to continue, and what is held out.
         candidates: [N + 1] bool, the items that may be retrieved.
         depth: the largest K that is asked for.
+        k: how many items to list; 0 for none.
     """
     had = _incidence(train, len(candidates))  # [U, N + 1]
     users_of = np.asarray(had.sum(axis=0)).ravel()
@@ -41,36 +53,41 @@ def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int)
     recent = _incidence(sequences.last(held_out.histories, NEIGHBOURS_OF), len(candidates))
 
     better, tied = np.zeros((2, len(held_out.items)), np.int32)
+    lists = np.zeros((len(held_out.items), k), np.int32)
     step = max(1, CHUNK_SCORES // len(candidates))
     for start in range(0, len(better), step):
         users = np.arange(start, min(start + step, len(better)))
         scores = (recent[users] @ similarities).toarray()
+        masked, tolerance = sequences.take(held_out.masked, users), 10.0**-DIGITS
         better[users], tied[users] = search.rank_scores(
-            scores,
-            sequences.take(held_out.masked, users),
-            held_out.items[users],
-            candidates,
-            depth,
-            tolerance=1e-9,  # sums of at most 10 cosines, in another order, differ by less
+            scores, masked, held_out.items[users], candidates, depth, tolerance
         )
-    return Ranks(better, tied)
+        if k:
+            allowed = search.allow(np.round(scores, DIGITS), masked, candidates)
+            lists[users] = recommended.of_scores(allowed, k)
+    return Found(Ranks(better, tied), lists)
 
 
 def contentknn(
-    embeddings: Sequence[np.ndarray], held_out: HeldOut, candidates: np.ndarray, depth: int
-) -> Ranks:
-    """Rank by the cosine to the history's last items, averaged over these and over modalities.
+    embeddings: Sequence[np.ndarray],
+    held_out: HeldOut,
+    candidates: np.ndarray,
+    depth: int,
+    k: int,
+) -> Found:
+    """Retrieve by the cosine to the history's last items, averaged over these and over modalities.
 
     Args:
         embeddings: one [N + 1, C] float32 a modality; zero where an item has no content.
         held_out: the histories to continue, and what is held out.
         candidates: [N + 1] bool, the items that may be retrieved.
         depth: the largest K that is asked for.
+        k: how many items to list; 0 for none.
     """
     items = np.concatenate([_unit(vectors) for vectors in embeddings], axis=1)
     recent = _incidence(sequences.last(held_out.histories, NEIGHBOURS_OF), len(candidates))
     queries = np.asarray(recent @ items, np.float32)
-    return search.rank(queries, items, held_out, candidates, depth)
+    return search.retrieve(queries, items, held_out, candidates, depth, k)
 
 
 def _incidence(lists: Lists, width: int) -> Any:  # noqa: ANN401  # scipy ships no types

@@ -1,18 +1,18 @@
-"""One domain under the protocol: rank, keep each user's rank, average."""
+"""One domain under the protocol: rank, keep each user's rank, average; look at the lists."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from pydantic import Field, PositiveInt
 
-from pipeline.data import files
-from pipeline.data.sequences import Lists
+from pipeline.data import files, lists, sequences
 from pipeline.data.split import HeldOut, Split
 from pipeline.params import Section
-from pipeline.retrieval import baselines, metrics, search, vectors
-from pipeline.retrieval.search import Ranks
+from pipeline.retrieval import baselines, catalogue, metrics, search, vectors
+from pipeline.retrieval.search import Found, Ranks
 
 PARTS = ("valid", "test")
 RANKS = pl.Schema(
@@ -25,18 +25,36 @@ RANKS = pl.Schema(
         "tied": pl.Int32,
     }
 )
-SANITY = ("popularity", "itemknn", "contentknn")  # recommenders without training
+USERS = pl.Schema(
+    {
+        "user": pl.Int32,  # as in RANKS
+        "occurrences": pl.Int32,  # of the held-out test item, in the train parts of all users
+        "history": pl.Int32,  # items that are known before it: those that a user encoder reads
+    }
+)
+SANITY = lists.SANITY  # recommenders without training
 
 
 class Evaluation(Section):
     """The section `evaluate`."""
 
-    cutoffs: list[PositiveInt] = Field(min_length=1)  # the K of HR@K and NDCG@K
+    cutoffs: list[PositiveInt] = Field(
+        min_length=1
+    )  # the K of HR@K, NDCG@K, MRR@K, coverage@K, Gini@K
 
     @property
     def depth(self) -> int:
         """As deep as any cutoff looks, and the report's."""
         return max(*self.cutoffs, metrics.CUTOFF)
+
+
+class Judged(NamedTuple):
+    """What one recommender, trained with one seed, came to."""
+
+    run: str
+    seed: int | None
+    ranks: pl.DataFrame  # rows of RANKS, both parts
+    catalogue: dict[str, float]  # coverage@K, gini@K of the lists for the test users
 
 
 def check(domain: str, candidates: int, depth: int) -> None:
@@ -53,41 +71,33 @@ def check(domain: str, candidates: int, depth: int) -> None:
         )
 
 
-def trained(run: str, model: vectors.Trained, divided: Split, depth: int) -> pl.DataFrame:
-    """Rank the held-out items of validation and test by one trained model."""
-    return pl.concat(
-        [
-            table(
-                run,
-                model.seed,
-                part,
-                search.rank(model.queries[part], model.items, held_out, divided.candidates, depth),
-            )
-            for part, held_out in parts(divided).items()
-        ]
-    )
+def trained(run: str, model: vectors.Trained, divided: Split, evaluate: Evaluation) -> Judged:
+    """Retrieve for validation and test by one trained model."""
+    found = {
+        part: search.retrieve(model.queries[part], model.items, *asked)
+        for part, asked in _asked(divided, evaluate).items()
+    }
+    return _judge(run, model.seed, found, divided, evaluate)
 
 
-def sanity(divided: Split, embeddings: Sequence[np.ndarray], depth: int) -> pl.DataFrame:
-    """Rank the held-out items by the recommenders without training.
+def sanity(divided: Split, embeddings: Sequence[np.ndarray], evaluate: Evaluation) -> list[Judged]:
+    """Retrieve for validation and test by the recommenders without training.
 
     Args:
         divided: the domain.
         embeddings: one [N + 1, C] float32 a modality, by the public encoders.
-        depth: the largest K that is asked for.
+        evaluate: how deep to look, and at which cutoffs.
     """
-    learned: dict[str, Callable[[Lists, HeldOut, np.ndarray, int], Ranks]] = {
-        "popularity": baselines.popularity,
-        "itemknn": baselines.itemknn,
+    recommenders: dict[str, Callable[..., Found]] = {
+        "popularity": partial(baselines.popularity, divided.train),
+        "itemknn": partial(baselines.itemknn, divided.train),
+        "contentknn": partial(baselines.contentknn, embeddings),
     }
-    tables = []
-    for part, held_out in parts(divided).items():
-        for name, recommender in learned.items():
-            ranks = recommender(divided.train, held_out, divided.candidates, depth)
-            tables.append(table(name, None, part, ranks))
-        ranks = baselines.contentknn(embeddings, held_out, divided.candidates, depth)
-        tables.append(table("contentknn", None, part, ranks))
-    return pl.concat(tables)
+    judged = []
+    for name, retrieve in recommenders.items():
+        found = {part: retrieve(*asked) for part, asked in _asked(divided, evaluate).items()}
+        judged.append(_judge(name, None, found, divided, evaluate))
+    return judged
 
 
 def parts(divided: Split) -> dict[str, HeldOut]:
@@ -107,23 +117,32 @@ def ranks_of(rows: pl.DataFrame) -> Ranks:
     return Ranks(rows["better"].to_numpy(), rows["tied"].to_numpy())
 
 
-def summarise(ranks: pl.DataFrame, cutoffs: Sequence[int]) -> dict[str, dict[str, Any]]:
+def users(divided: Split) -> pl.DataFrame:
+    """Say of each test user what results are divided by: rows of USERS."""
+    counts = np.bincount(divided.train.items, minlength=len(divided.candidates))
+    columns = {
+        "user": np.arange(len(divided.test.items)),
+        "occurrences": counts[divided.test.items],
+        "history": sequences.lengths(divided.test.histories),
+    }
+    return pl.DataFrame(columns).cast(USERS)
+
+
+def summarise(judged: Sequence[Judged], cutoffs: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Average over users and then seeds: {run: {"valid": {"hr@10": ..}, "test": ..}}, fractions.
 
-    With several seeds there are also `sd`, the standard deviation between them, and `seeds`, each
-    one's own averages.
+    Test has coverage and Gini of the lists too. With several seeds there are also `sd`, the
+    standard deviation between them, and `seeds`, each one's own averages.
     """
-    found: dict[str, dict[str, Any]] = {}
-    for (run,), own in ranks.group_by("run", maintain_order=True):
-        seeds = {
-            str(seed): {
-                part: metrics.summary(ranks_of(rows), cutoffs)
-                for (part,), rows in of_seed.group_by("split", maintain_order=True)
-            }
-            for (seed,), of_seed in own.group_by("seed", maintain_order=True)
+    runs: dict[str, dict[str, Any]] = {}
+    for one in judged:
+        found = {
+            str(part): metrics.summary(ranks_of(rows), cutoffs)
+            for (part,), rows in one.ranks.group_by("split", maintain_order=True)
         }
-        found[str(run)] = _over_seeds(seeds)
-    return found
+        found["test"] |= one.catalogue
+        runs.setdefault(one.run, {})[str(one.seed)] = found
+    return {run: _over_seeds(seeds) for run, seeds in runs.items()}
 
 
 def counts(divided: Split) -> dict[str, int]:
@@ -136,6 +155,23 @@ def counts(divided: Split) -> dict[str, int]:
             for part, held_out in parts(divided).items()
         },
     }
+
+
+def _asked(divided: Split, evaluate: Evaluation) -> dict[str, tuple[HeldOut, np.ndarray, int, int]]:
+    """Say what is asked of each recommender, as `search.retrieve` takes it; lists on test alone."""
+    candidates, depth = divided.candidates, evaluate.depth
+    return {
+        part: (held_out, candidates, depth, max(evaluate.cutoffs) if part == "test" else 0)
+        for part, held_out in parts(divided).items()
+    }
+
+
+def _judge(
+    run: str, seed: int | None, found: Mapping[str, Found], divided: Split, evaluate: Evaluation
+) -> Judged:
+    ranks = pl.concat([table(run, seed, part, one.ranks) for part, one in found.items()])
+    shown = catalogue.summary(found["test"].lists, divided.candidates, evaluate.cutoffs)
+    return Judged(run, seed, ranks, shown)
 
 
 def _over_seeds(seeds: dict[str, dict[Any, dict[str, float]]]) -> dict[str, Any]:

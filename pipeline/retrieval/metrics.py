@@ -1,6 +1,6 @@
-"""HR@K and NDCG@K of one held-out item a user, ties counted at their expected value."""
+"""HR@K, NDCG@K and MRR@K of one held-out item a user, ties counted at their expected value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -36,20 +36,43 @@ def ndcg(ranks: Ranks, k: int) -> np.ndarray:
         ranks: from a search of depth k or more.
         k: the cutoff K.
     """
-    gains = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, k + 2)))])  # of ranks 1..n
-    first, last = np.minimum(ranks.better, k), np.minimum(ranks.better + ranks.tied, k)
-    return np.asarray((gains[last] - gains[first]) / _at_least_1(ranks.tied))
+    return _expected(ranks, 1 / np.log2(np.arange(2, k + 2)))
+
+
+def mrr(ranks: Ranks, k: int) -> np.ndarray:
+    """Give each held-out item's expected 1 / rank, 0 past rank k: [U] float64.
+
+    Its rank is any of g + 1 .. g + t with equal chance; the mean over users is MRR@K.
+
+    Args:
+        ranks: from a search of depth k or more.
+        k: the cutoff K.
+    """
+    return _expected(ranks, 1 / np.arange(1, k + 1))
+
+
+MEASURES: dict[str, Callable[[Ranks, int], np.ndarray]] = {"hr": hit, "ndcg": ndcg, "mrr": mrr}
 
 
 def summary(ranks: Ranks, cutoffs: Sequence[int]) -> dict[str, float]:
-    """Average over users: {"hr@10": .., "ndcg@10": ..} for each cutoff, as fractions."""
-    means = {f"hr@{k}": float(hit(ranks, k).mean()) for k in cutoffs}
-    return means | {f"ndcg@{k}": float(ndcg(ranks, k).mean()) for k in cutoffs}
+    """Average over users: {"hr@10": .., "ndcg@10": .., "mrr@10": ..} a cutoff, as fractions."""
+    return {
+        f"{name}@{k}": float(measure(ranks, k).mean())
+        for name, measure in MEASURES.items()
+        for k in cutoffs
+    }
 
 
 def chance(candidates: int, cutoffs: Sequence[int]) -> dict[str, float]:
-    """Give HR@K and NDCG@K of a random order of that many candidates: HR@K is K / candidates."""
+    """Give the metrics of a random order of that many candidates: HR@K is K / candidates."""
     return summary(Ranks(np.zeros(1, np.int32), np.full(1, candidates, np.int32)), cutoffs)
+
+
+def _expected(ranks: Ranks, gains: np.ndarray) -> np.ndarray:
+    """Average the gains, [k] of ranks 1..k and 0 past them, over the ranks of each tie: [U]."""
+    k, sums = len(gains), np.concatenate([[0.0], np.cumsum(gains)])
+    first, last = np.minimum(ranks.better, k), np.minimum(ranks.better + ranks.tied, k)
+    return np.asarray((sums[last] - sums[first]) / _at_least_1(ranks.tied))
 
 
 def _at_least_1(tied: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Where each user's held-out item stands among all candidates, by exact inner product search."""
+"""Exact inner product search: where each held-out item stands, and what each user is shown."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
+from pipeline.retrieval import recommended, vectors
 from pipeline.retrieval.index import index_of
 
 # Scores closer than TOLERANCE * |query| * (largest |item|) are ties. float32 search gives identical
@@ -30,15 +32,35 @@ class Ranks(NamedTuple):
     tied: np.ndarray  # [U] int32, candidates with the held-out item's score, itself included
 
 
+class Found(NamedTuple):
+    """What a search finds for each user."""
+
+    ranks: Ranks
+    lists: np.ndarray  # [U, k] int32, the k best items, best first; PAD where there are fewer
+
+
 def rank(
     queries: np.ndarray, items: np.ndarray, held_out: HeldOut, candidates: np.ndarray, depth: int
 ) -> Ranks:
-    """Rank each user's held-out item among the candidates that are not masked for the user.
+    """Rank each user's held-out item as `retrieve` does, without the lists."""
+    return retrieve(queries, items, held_out, candidates, depth, 0).ranks
+
+
+def retrieve(
+    queries: np.ndarray,
+    items: np.ndarray,
+    held_out: HeldOut,
+    candidates: np.ndarray,
+    depth: int,
+    k: int,
+) -> Found:
+    """Rank each user's held-out item among the candidates not masked for the user; list the best.
 
     FAISS finds the best `depth` plus as many as a chunk of users masks at most. Scores that differ
     by about the tolerance are computed again in float64. Where ties reach past what was found, or
     the mask is longer than a search may be, all candidates are scored in float64. So the ranks
-    depend neither on the chunks nor on the order of the users.
+    depend neither on the chunks nor on the order of the users, nor do the lists, in which equal
+    scores stand in order of the items (see `recommended`).
 
     Args:
         queries: [U, D] float32, one query vector a user.
@@ -46,57 +68,47 @@ def rank(
         held_out: the item of each user and what is masked.
         candidates: [N + 1] bool, the items that may be retrieved; PAD is never one.
         depth: the largest K that is asked for; lower ranks are not told apart.
+        k: how many items to list; 0 for none.
 
     Raises:
         ValueError: a vector holds NaN or infinity, or shapes do not fit.
     """
-    _check(queries, items, held_out, candidates)
+    vectors.check(queries, items, held_out, candidates)
     queries = np.ascontiguousarray(queries, np.float32)
     rows = np.flatnonzero(candidates)  # position in the index -> item
-    vectors = np.ascontiguousarray(_rows(items, rows), np.float32)
-    tolerances = TOLERANCE * _norms("query", queries) * _norms("item", vectors).max()
-    index = index_of(vectors)
+    eligible = np.ascontiguousarray(_rows(items, rows), np.float32)
+    tolerances = TOLERANCE * vectors.norms("query", queries)
+    tolerances *= vectors.norms("item", eligible).max()
+    index = index_of(eligible)
 
     masks = sequences.lengths(held_out.masked)
     better, tied = np.zeros((2, len(queries)), np.int32)
-    settled = np.zeros(len(queries), bool)
-    for users in _chunks(masks, depth, len(rows)):
-        deep = min(depth + int(masks[users[-1]]), len(rows))
+    lists = np.zeros((len(queries), k), np.int32)
+    settled, listed = np.zeros(len(queries), bool), np.full(len(queries), k == 0)
+    wanted = max(depth, k + recommended.SPARE) if k else depth
+    for users in _chunks(masks, wanted, len(rows)):
+        deep = min(wanted + int(masks[users[-1]]), len(rows))
         if deep > index.limit:
             continue
-        chunk = queries[users]
-        scores, found = index.search(chunk, deep)
-        own = np.vecdot(chunk, items[held_out.items[users]]).astype(np.float64)
-        # All found are better, and `depth` of them at least are not masked.
-        is_past = scores[:, -1] > own + 2 * tolerances[users]
-        better[users], settled[users] = depth, is_past
-        near = np.flatnonzero(~is_past)
-        users = users[near]
-        better[users], tied[users], settled[users] = _settle(
-            chunk[near],
-            items,
-            scores[near].astype(np.float64),
-            rows[found[near]],
-            own[near],
-            tolerances[users],
-            sequences.take(held_out.masked, users),
-            held_out.items[users],
-            depth=depth,
-            complete=deep == len(rows),
-        )
-    step = max(1, CHUNK_SCORES // len(candidates))
-    doubtful = np.flatnonzero(~settled)
-    for start in range(0, len(doubtful), step):
-        users = doubtful[start : start + step]
+        chunk, complete = queries[users], deep == len(rows)
+        scores, places = index.search(chunk, deep)
+        found, masked = rows[places], sequences.take(held_out.masked, users)
+        known = (chunk, items, scores, found, masked, held_out.items[users], tolerances[users])
+        better[users], tied[users], settled[users] = _stand(*known, depth, complete)
+        if k:
+            lists[users], listed[users] = recommended.of_search(
+                chunk, items, scores, found, _is_masked(found, masked, len(items)),
+                tolerances[users], k, complete,
+            )  # fmt: skip
+    for users, scores, masked in _exhaustive(~settled, queries, items, held_out):
         better[users], tied[users] = rank_scores(
-            _all_scores(queries[users], items),
-            sequences.take(held_out.masked, users),
-            held_out.items[users],
-            candidates,
-            depth,
-            tolerances[users],
+            scores, masked, held_out.items[users], candidates, depth, tolerances[users]
         )
-    return _not_past(depth, reachable(held_out, candidates), better, tied)
+    for users, scores, masked in _exhaustive(~listed, queries, items, held_out):
+        allowed, slack = allow(scores, masked, candidates), recommended.SLACK * tolerances[users]
+        lists[users] = recommended.of_scores(allowed, k, queries[users], items, slack)
+    ranks = _not_past(depth, reachable(held_out, candidates), better, tied)
+    return Found(ranks, lists)
 
 
 def rank_scores(
@@ -117,14 +129,20 @@ def rank_scores(
         depth: the largest K that is asked for; lower ranks are not told apart.
         tolerance: [B] or one number, scores so close are ties.
     """
-    allowed = np.where(candidates, scores, -np.inf)
-    allowed[sequences.owners(masked), masked.items] = -np.inf
+    allowed = allow(scores, masked, candidates)
     own = allowed[np.arange(len(allowed)), held_out]
     is_reachable = own > -np.inf
     own = np.where(is_reachable, own, np.inf)
     better = (allowed > (own + tolerance)[:, None]).sum(axis=1)
     tied = (allowed >= (own - tolerance)[:, None]).sum(axis=1) - better
     return _not_past(depth, is_reachable, better, tied)
+
+
+def allow(scores: np.ndarray, masked: Lists, candidates: np.ndarray) -> np.ndarray:
+    """Make the scores [B, N + 1] of items that may not be retrieved -inf, in a copy."""
+    allowed = np.where(candidates, scores, -np.inf)
+    allowed[sequences.owners(masked), masked.items] = -np.inf
+    return allowed
 
 
 def reachable(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
@@ -136,22 +154,53 @@ def reachable(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
     return np.asarray(candidates[held_out.items] & ~is_masked)
 
 
-def _settle(
+def _stand(
     queries: np.ndarray,  # [B, D] float32
     items: np.ndarray,  # [N + 1, D] float32
-    scores: np.ndarray,  # [B, d] float64, best first
+    scores: np.ndarray,  # [B, d] float32, best first
     found: np.ndarray,  # [B, d] int, the items with these scores
-    own: np.ndarray,  # [B] float64, the held-out items' scores where the search did not find them
-    tolerance: np.ndarray,  # [B]
     masked: Lists,
     held_out: np.ndarray,
+    tolerance: np.ndarray,  # [B]
     depth: int,
     complete: bool,  # whether all candidates were found
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Count better and tied items among those found, and tell where the counts are certain."""
+    own = np.vecdot(queries, items[held_out]).astype(np.float64)
+    # All found are better, and `depth` of them at least are not masked.
+    settled = scores[:, -1] > own + 2 * tolerance
+    better, tied = np.full(len(own), depth), np.zeros(len(own), np.int64)
+    near = np.flatnonzero(~settled)
+    better[near], tied[near], settled[near] = _settle(
+        queries[near],
+        items,
+        scores[near].astype(np.float64),
+        found[near],
+        own[near],
+        tolerance[near],
+        _is_masked(found[near], sequences.take(masked, near), len(items)),
+        held_out[near],
+        depth,
+        complete,
+    )
+    return better, tied, settled
+
+
+def _settle(
+    queries: np.ndarray,  # [B, D] float32
+    items: np.ndarray,  # [N + 1, D] float32
+    scores: np.ndarray,  # [B, d] float64, best first
+    found: np.ndarray,  # [B, d] int
+    own: np.ndarray,  # [B] float64, the held-out items' scores where the search did not find them
+    tolerance: np.ndarray,  # [B]
+    is_masked: np.ndarray,  # [B, d] bool
+    held_out: np.ndarray,
+    depth: int,
+    complete: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Do as `_stand` does where the held-out item's score is among those found, or near them."""
     is_own = found == held_out[:, None]
     own = np.where(is_own.any(axis=1), (scores * is_own).sum(axis=1), own)
-    is_masked = _is_masked(found, masked, len(items))
     ahead = np.where(is_masked, -np.inf, scores - own[:, None])
     tolerance = tolerance[:, None]
 
@@ -165,21 +214,13 @@ def _settle(
     step = max(1, CHUNK_SCORES // max(1, found.shape[1] * items.shape[1]))
     for start in range(0, len(unclear), step):
         users = unclear[start : start + step]
-        exact = _differences(queries[users], items, found[users], held_out[users])
+        exact = recommended.exactly(queries[users], items, found[users])
+        exact -= recommended.exactly(queries[users], items, held_out[users, None])
         ahead[users] = np.where(is_masked[users], -np.inf, exact)
 
     better = (ahead > tolerance).sum(axis=1)
     tied = (np.abs(ahead) <= tolerance).sum(axis=1)
     return better, tied, is_deep_enough | is_past
-
-
-def _differences(
-    queries: np.ndarray, items: np.ndarray, found: np.ndarray, held_out: np.ndarray
-) -> np.ndarray:
-    """Score the items found less the held-out one, exactly: [B, d] float64."""
-    wide = queries.astype(np.float64)[:, None, :]
-    scores = np.vecdot(wide, items[found].astype(np.float64))
-    return np.asarray(scores - np.vecdot(wide, items[held_out[:, None]].astype(np.float64)))
 
 
 def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
@@ -226,21 +267,15 @@ def _rows(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return items[first:end] if end - first == len(rows) else items[rows]
 
 
-def _norms(name: str, vectors: np.ndarray) -> np.ndarray:
-    """Give the lengths of vectors [n, D]: [n] float64.
-
-    Raises:
-        ValueError: one holds NaN or infinity.
-    """
-    squared = np.vecdot(vectors, vectors).astype(np.float64)
-    if not np.isfinite(squared).all():
-        wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
-        if wrong:
-            raise ValueError(
-                f"{wrong:,} of {len(vectors):,} {name} vectors hold NaN or infinity, and all must "
-                "be finite: the model has diverged; train it with a lower learning rate"
-            )
-    return np.asarray(np.sqrt(squared))
+def _exhaustive(
+    marked: np.ndarray, queries: np.ndarray, items: np.ndarray, held_out: HeldOut
+) -> Iterator[tuple[np.ndarray, np.ndarray, Lists]]:
+    """Give the marked users some at a time, with their scores of all items and their masks."""
+    users = np.flatnonzero(marked)
+    step = max(1, CHUNK_SCORES // len(items))
+    for start in range(0, len(users), step):
+        some = users[start : start + step]
+        yield some, _all_scores(queries[some], items), sequences.take(held_out.masked, some)
 
 
 def _all_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -252,19 +287,3 @@ def _all_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
         block = slice(start, start + step)
         scores[:, block] = wide @ items[block].astype(np.float64).T
     return scores
-
-
-def _check(
-    queries: np.ndarray, items: np.ndarray, held_out: HeldOut, candidates: np.ndarray
-) -> None:
-    if len(queries) != len(held_out.items) or len(items) != len(candidates):
-        raise ValueError(
-            f"{len(queries)} queries for {len(held_out.items)} users and {len(items)} item vectors "
-            f"for a catalogue of {len(candidates)}: there must be one each; give the vectors that "
-            "were made for this domain"
-        )
-    if candidates[sequences.PAD] or not candidates.any():
-        raise ValueError(
-            f"{int(candidates.sum())} candidates, PAD {'is' if candidates[0] else 'is not'} one of "
-            "them: there must be at least one item and no PAD; take them from split.candidates"
-        )

@@ -1,4 +1,4 @@
-"""What a run leaves for retrieval: item and query vectors, once or once a seed."""
+"""What a run leaves for retrieval: item and query vectors, once or once a seed; are they sound?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data import files
+from pipeline.data.sequences import PAD
+from pipeline.data.split import HeldOut
 
 
 class Trained(NamedTuple):
@@ -55,3 +57,41 @@ def load(folder: Path, n_items: int, n_users: int) -> Trained:
                 "they come from different data. Run `dvc repro`."
             )
     return Trained(described["seed"], described["capped"], items, queries)
+
+
+def check(
+    queries: np.ndarray, items: np.ndarray, held_out: HeldOut, candidates: np.ndarray
+) -> None:
+    """See that there is a vector for every user and item, and something to retrieve.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if len(queries) != len(held_out.items) or len(items) != len(candidates):
+        raise ValueError(
+            f"{len(queries)} queries for {len(held_out.items)} users and {len(items)} item vectors "
+            f"for a catalogue of {len(candidates)}: there must be one each; give the vectors that "
+            "were made for this domain"
+        )
+    if candidates[PAD] or not candidates.any():
+        raise ValueError(
+            f"{int(candidates.sum())} candidates, PAD {'is' if candidates[0] else 'is not'} one of "
+            "them: there must be at least one item and no PAD; take them from split.candidates"
+        )
+
+
+def norms(name: str, vectors: np.ndarray) -> np.ndarray:
+    """Give the lengths of vectors [n, D]: [n] float64.
+
+    Raises:
+        ValueError: one holds NaN or infinity.
+    """
+    squared = np.vecdot(vectors, vectors).astype(np.float64)
+    if not np.isfinite(squared).all():
+        wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
+        if wrong:
+            raise ValueError(
+                f"{wrong:,} of {len(vectors):,} {name} vectors hold NaN or infinity, and all must "
+                "be finite: the model has diverged; train it with a lower learning rate"
+            )
+    return np.asarray(np.sqrt(squared))

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.content import device, processes
+from pipeline.content import device, prefix, processes
 from pipeline.data import files, scratch
-from pipeline.training import grid, outputs, runs, schedule
+from pipeline.training import flops, grid, outputs, runs, schedule
+
+PHASES = ("probe", "joint")
 
 
 def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
@@ -33,7 +35,8 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
         with processes.out_folder(out) as part:
             spent = write_all(work, part, folder)
         if processes.is_first():
-            files.write_json(cost, {"key": key, **spent})
+            size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+            files.write_json(cost, {"key": key, **spent, "run_bytes": size})
             scratch.clear(folder)
 
 
@@ -75,14 +78,15 @@ def measure(
         phases: every phase of every trial and seed; one that trials share stands there once.
         trials: points tried.
     """
-    own = {name.partition("-")[0]: phase.seconds for name, phase in trained.phases.items()}
+    own = {name.partition("-")[0]: phase for name, phase in trained.phases.items()}
     parameters = [*trained.model.parameters()]
+    kept = [one for one in work.contents.values() if isinstance(one, prefix.Kept)]
     learning = [p for p in parameters if p.requires_grad] if work.kind.trains else []
     return {
         "seconds": sum(phase.seconds for phase in phases.values()) + work.prefix_seconds,
         "prefix_seconds": work.prefix_seconds,
-        "probe_seconds": own.get("probe", 0.0),
-        "joint_seconds": own.get("joint", 0.0),
+        **{f"{name}_seconds": own[name].seconds if name in own else 0.0 for name in PHASES},
+        **(paces(work, trained, own) if work.kind.trains else {}),
         "users_per_second": trained.last.users_per_second,
         "peak_memory_bytes": max(phase.peak_memory for phase in trained.phases.values()),
         "parameters": sum(p.numel() for p in parameters),
@@ -91,4 +95,33 @@ def measure(
         "epochs": sum(phase.epochs for phase in trained.phases.values()),
         "capped": any(phase.capped for phase in trained.phases.values()),
         "trials": trials,
+        "embeddings_bytes": sum(one.vectors.nbytes for one in work.embedded.values()),
+        "prefix_bytes": sum(one.bytes for one in kept),
     }
+
+
+def paces(
+    work: runs.Work, trained: runs.Trained, phases: dict[str, schedule.Fitted]
+) -> dict[str, Any]:
+    """Say what a step and an epoch of each phase take, and how long the best epoch was away.
+
+    No epoch is timed for itself: those of a phase do the same, and count as equally long.
+
+    Args:
+        work: the run.
+        trained: its first seed's model at the chosen point.
+        phases: the phases that made it, by their plain names.
+    """
+    found: dict[str, Any] = {}
+    point = work.points()[0]  # rates make no difference to a step's operations
+    for name, phase in phases.items():
+        model = trained.model
+        if name == "probe" and work.end2end is not None:
+            model = flops.probe_of(model, work.embedded)
+        plan = work.plan(point, joint=name == "joint")
+        found[f"{name}_step_flops"] = flops.of_step(model, work.split, plan)
+        found[f"{name}_epoch_seconds"] = phase.seconds / max(1, phase.epochs)
+    *before, last = phases.values()
+    until = last.seconds * last.best.epoch / max(1, last.epochs)
+    found["best_epoch_seconds"] = sum(one.seconds for one in before) + until + work.prefix_seconds
+    return found

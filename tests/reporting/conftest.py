@@ -1,8 +1,11 @@
 """Outputs of all stages as the report reads them, made up, without a training."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.data import files, sequences, tables
@@ -42,13 +45,23 @@ runs:
   frozen_transfer: [frozen_transfer, frozen_zeroshot]
   tuned_transfer: [tuned_transfer, tuned_zeroshot]
   end2end_transfer: [end2end_transfer]
+report:
+  contrasts: CONTRASTS
 """
+PAIRS = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")["report"]["contrasts"]
 
 
 def ranks(share, rng):
     """Draw ranks of which about `share` are among the first ten."""
     better = np.where(rng.random(USERS) < share, rng.integers(0, 10, USERS), 10)
     return search.Ranks(better.astype(np.int32), (better < 10).astype(np.int32))
+
+
+def shown(quality, seeds):
+    """What the lists of a run show of the catalogue: the better, the more."""
+    found = {f"coverage@{k}": quality * k / 20 for k in CUTOFFS}
+    found |= {f"gini@{k}": 1 - quality for k in CUTOFFS}
+    return {"test": found} | ({"sd": {"test": dict.fromkeys(found, 0.01)}} if seeds > 1 else {})
 
 
 def rows(text, first):
@@ -73,7 +86,9 @@ class World:
         self.root, self.rng, self.seeds = root, np.random.default_rng(0), list(seeds)
         self.monkeypatch = monkeypatch
         monkeypatch.setattr(significance, "RESAMPLES", 2000)
-        (root / "params.yaml").write_text(PARAMS.replace("SEEDS", str(self.seeds)))
+        (root / "params.yaml").write_text(
+            PARAMS.replace("SEEDS", str(self.seeds)).replace("CONTRASTS", str(PAIRS))
+        )
         monkeypatch.setattr(params, "FILE", root / "params.yaml")
         for domain in ("old", *QUALITY):
             self.prepare(domain)
@@ -120,6 +135,7 @@ class World:
                     drawn = ranks(quality, self.rng)
                     rows.append(evaluation.table(run, seed if trains else None, part, drawn))
             about[run] = {"capped": run in capped} if trains else {}
+            about[run] |= shown(quality, len(self.seeds) if trains and run not in ZEROSHOT else 1)
             if trains:
                 self.trained(target, run)
         folder = self.root / "evaluate" / f"{target}-text-sasrec"
@@ -127,6 +143,13 @@ class World:
         counts |= {"unreachable_valid": 0, "unreachable_test": 3}
         files.write_json(folder / "metrics.json", {"cutoffs": CUTOFFS, "counts": counts, **about})
         pl.concat(rows).write_parquet(folder / "ranks.parquet")
+        self.users(target, self.rng.integers(0, 60, USERS), self.rng.integers(4, 21, USERS))
+
+    def users(self, target, occurrences, history):
+        """Say of a target's users how often their test item occurs and how long they are."""
+        columns = {"user": np.arange(USERS), "occurrences": occurrences, "history": history}
+        path = self.root / "evaluate" / f"{target}-text-sasrec" / "users.parquet"
+        pl.DataFrame(columns).cast(evaluation.USERS).write_parquet(path)
 
     def trained(self, target, run):
         trains = run not in ZEROSHOT

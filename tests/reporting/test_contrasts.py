@@ -1,21 +1,27 @@
 import numpy as np
+import polars as pl
 import pytest
 
 from pipeline.reporting import contrasts, results
 from pipeline.reporting.results import Group, Outcome, Result
-from pipeline.retrieval import significance
+from pipeline.retrieval import evaluation, significance
+from tests.reporting.conftest import PAIRS
+
+USERS = pl.DataFrame(schema=evaluation.USERS)
 
 
 def result(run, values, capped=False):
     """A run with the same [S, U] values everywhere."""
     everywhere = {(part, m): values for part in ("valid", "test") for m in results.METRICS}
-    return Result(run, capped, everywhere, {}, {})
+    return Result(run, capped, everywhere, {}, {}, {})
 
 
-def state(*found):
+def state(*found, pairs=PAIRS):
     counts = {"users": 1, "candidates": 10}
     group = Group("near", "text", "sasrec")
-    return contrasts.state([Outcome(group, counts, {one.run: one for one in found}, [10])])
+    return contrasts.state(
+        [Outcome(group, counts, {one.run: one for one in found}, [10], USERS)], pairs
+    )
 
 
 def noise(seeds=1, users=400):
@@ -71,7 +77,7 @@ def test_only_pairs_that_are_there_are_stated():
         "end2end_transfer",
     )))]  # fmt: skip
     assert {("frozen", "id"), ("frozen", "frozen_paper")} <= {*pairs}
-    assert pairs == [pair for pair in contrasts.PAIRS for _ in results.METRICS]
+    assert pairs == [tuple(pair) for pair in PAIRS for _ in results.METRICS]
 
 
 def test_a_large_effect_stays_shown_among_hundreds_of_differences(monkeypatch):
@@ -82,14 +88,30 @@ def test_a_large_effect_stays_shown_among_hundreds_of_differences(monkeypatch):
     better[0, :40] = 1  # 40 of 200 users better, none worse: p = 2^-39
     outcomes = []
     for number in range(25):
-        found = {run: result(run, base) for pair in contrasts.PAIRS for run in pair}
+        found = {run: result(run, base) for pair in PAIRS for run in pair}
         if not number:
             found["end2end"] = result("end2end", better)
         group = Group(f"t{number}", "text", "sasrec")
-        outcomes.append(Outcome(group, {"users": 200, "candidates": 300}, found, [10]))
-    stated = contrasts.state(outcomes)
+        outcomes.append(Outcome(group, {"users": 200, "candidates": 300}, found, [10], USERS))
+    stated = contrasts.state(outcomes, PAIRS)
     assert len(stated) == 400
     claimed = [(one.group.target, one.pair) for one in stated if one.reading == "higher"]
     assert claimed == [("t0", "end2end - frozen")] * 2
     one = next(one for one in stated if one.reading == "higher")
     assert one.p == pytest.approx(2**-39 * 400)
+
+
+def test_any_two_runs_that_are_named_are_stated():
+    """Recommenders without training too, which have one seed; p is corrected for what is named."""
+    base, better = np.zeros((1, 300)), np.zeros((2, 300))
+    better[:, :20] = [[1], [0]]
+    found = [result("itemknn", base), result("end2end_transfer", better), result("id", base)]
+    pairs = [["end2end_transfer", "itemknn"], ["id", "end2end_transfer"], ["id", "popularity"]]
+    stated = state(*found, pairs=pairs)
+    assert [one.pair for one in stated[::2]] == [
+        "end2end_transfer - itemknn",
+        "id - end2end_transfer",
+    ]
+    assert [one.difference.mean for one in stated[::2]] == pytest.approx([10 / 300, -10 / 300])
+    assert {one.sd for one in stated} == {None}
+    assert [one.p for one in stated] == pytest.approx([min(1, 4 * 2**-19)] * 4)

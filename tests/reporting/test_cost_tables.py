@@ -43,3 +43,24 @@ def test_the_search_and_the_phases_of_one_training_are_shown(world):
     assert far[5:8] == ["8 min 20 s", NOTHING, "probe 40.0 s"]  # one point is no search
     (source,) = rows(text, "pretrain/old-text-end2end-sasrec")
     assert source[2:4] == ["5 min 00 s", "probe 40.0 s, joint 1 min 30 s"]
+
+
+def test_steps_epochs_and_artifacts_are_shown(world):
+    """One run of two phases, one of one, and one that trains nothing."""
+    world.cost(
+        "near-text-sasrec/end2end", 500.0, probe_step_flops=2_000_000, probe_epoch_seconds=0.5,
+        joint_step_flops=345_678_000_000, joint_epoch_seconds=75.0, best_epoch_seconds=200.0,
+        run_bytes=1_500_000, embeddings_bytes=2_340_000, prefix_bytes=12_000_000_000,
+    )  # fmt: skip
+    world.cost("near-text-sasrec/frozen_zeroshot", 0.0, run_bytes=1_000_000, prefix_bytes=0)
+    found = {row[1]: row[2:] for row in rows(world.report(), "near")}
+    assert found["end2end"] == [
+        "probe 0.002 G, joint 346 G", "probe 0.5 s, joint 1 min 15 s", "3 min 20 s",
+        "1.5 MB", "2.3 MB", "12,000.0 MB",
+    ]  # fmt: skip
+    assert found["frozen_zeroshot"] == [*[NOTHING] * 3, "1.0 MB", NOTHING, NOTHING]
+
+
+def test_runs_of_a_cap_are_marked_where_their_work_is_shown(world):
+    world.evaluate("near", capped=["end2end"])
+    assert any(row[1] == "end2end†" for row in rows(world.report(), "near"))

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from pipeline.reporting import contrasts, evidence, figures, gallery, looks, panels, plots, results
+from pipeline.reporting import evidence, figures, gallery, looks, panels, plots, results
 from pipeline.reporting.costs import ZEROSHOT
 from pipeline.reporting.markdown import MINUS
 from pipeline.reporting.plots import Curve
-from tests.reporting.conftest import JOINT, MORE, QUALITY
+from tests.reporting.conftest import JOINT, MORE, PAIRS, QUALITY
 
 RUNS = [*QUALITY["near"], *(run for run in MORE if "knn" not in run and run != "popularity")]
 SANITY = ["popularity", "itemKNN", "content kNN"]
@@ -22,7 +22,7 @@ def drawn(world):
     """Make the figures of a world, by kind."""
 
     def draw(targets=tuple(QUALITY)):
-        wanted = evidence.Wanted(["old"], [*targets], ["text"], ["sasrec"], RUNS, [7])
+        wanted = evidence.Wanted(["old"], [*targets], ["text"], ["sasrec"], RUNS, [7], PAIRS)
         parts = (world.root / part for part in ("prepare", "cards", "evaluate", "costs"))
         found = evidence.gather(wanted, evidence.Where(*parts))
         curves = {
@@ -186,6 +186,11 @@ def test_costs_begin_at_0_and_show_both_times(drawn):
     }
     assert at["frozen"] == [30, 30] and at["frozen_transfer"] == [30, 30 + 50]
     assert at["frozen_zeroshot"] == [50]  # trains nothing: its share of pre-training alone
+    of_run = [
+        line for line in axes.lines if line.get_marker() == looks.STYLES["tuned_transfer"].marker
+    ]
+    whole, own = sorted(of_run, key=lambda line: -line.get_xdata()[0])
+    assert whole.get_markersize() > own.get_markersize()
 
 
 def test_the_large_marker_is_the_epoch_that_was_kept(drawn):
@@ -212,8 +217,8 @@ def test_the_kept_epoch_is_sought_in_its_own_phase():
         }
     )
     group = results.Group("near", "text", "sasrec")
-    result = results.Result("end2end", False, {}, {}, {})
-    outcome = results.Outcome(group, {}, {"end2end": result}, [10])
+    result = results.Result("end2end", False, {}, {}, {}, {})
+    outcome = results.Outcome(group, {}, {"end2end": result}, [10], pl.DataFrame())
     figure = figures.curves([outcome], {group: {"end2end": Curve(rows, 2, "joint")}})
     curve, best = panel(figure, "near").lines
     assert [*curve.get_xdata()] == [2, 3]
@@ -244,6 +249,6 @@ def test_long_times_have_few_ticks(drawn, world):
 
 
 def test_every_pair_can_be_drawn():
-    drawn = {run for pair in contrasts.PAIRS for run in pair}
+    drawn = {run for pair in PAIRS for run in pair}
     assert drawn <= {*looks.STYLES}
     assert np.all([style.colour.startswith("#") for style in looks.STYLES.values()])

@@ -8,6 +8,8 @@ from pipeline.reporting import markdown
 from pipeline.reporting.markdown import MINUS
 from tests.reporting.conftest import MORE, QUALITY, rows
 
+METRICS = ("hr@10", "ndcg@10", "mrr@10", "hr@5", "ndcg@5", "mrr@5")  # in the order of the tables
+
 
 def test_the_metrics_and_plots_of_dvc(world):
     world.report()
@@ -28,7 +30,8 @@ def test_dvc_shows_what_the_report_says(world):
     text = world.report()
     found = json.loads((world.root / "report" / "metrics.json").read_text())["near-text-sasrec"]
     assert {name for name in found["frozen"] if "_" not in name} == {
-        "hr@5", "ndcg@5", "hr@10", "ndcg@10", "capped",
+        "hr@5", "ndcg@5", "mrr@5", "hr@10", "ndcg@10", "mrr@10", "coverage@5", "coverage@10",
+        "gini@5", "gini@10", "capped",
     }  # fmt: skip
     assert {"valid_hr@5", "valid_ndcg@5", "valid_hr@10_low"} <= {*found["frozen"]}
     assert (found["frozen"]["capped"], found["end2end"]["capped"]) == (False, True)
@@ -46,8 +49,8 @@ def test_dvc_shows_what_the_report_says(world):
     for run in ("frozen", "itemknn"):  # at the other cutoff too
         column = [*QUALITY["near"], *MORE].index(run) + 2
         cells = [r[column] for r in rows(text, "near") if r[1] == "test"]
-        shown = [f"{100 * found[run][metric]:.2f}" for metric in ("hr@10", "ndcg@10", "hr@5")]
-        assert [cell.split(" ")[0] for cell in cells[:3]] == shown
+        shown = [f"{100 * found[run][metric]:.2f}" for metric in METRICS]
+        assert [cell.split(" ")[0] for cell in cells[:6]] == shown
 
 
 def test_dvc_tells_the_phases_of_a_curve_apart(world):

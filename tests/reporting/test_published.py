@@ -27,7 +27,7 @@ def test_published_numbers_stand_beside_those_of_ninerecs_data(world, name):
 def test_failed_trainings_of_the_paper_are_marked(domain, user):
     group = Group(domain, "image", user)
     known = {domain: {"domain": domain}}
-    outcome = Outcome(group, {"candidates": 10}, {}, [10])
+    outcome = Outcome(group, {"candidates": 10}, {}, [10], pl.DataFrame())
     (row,) = rows(tables.paper([outcome], known), domain)
     assert re.fullmatch(r"(2\.15|1\.64) \(failed training\)", row[3])
     assert "failed" not in row[1] + row[5]

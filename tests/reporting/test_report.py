@@ -11,7 +11,7 @@ from pipeline import params
 from pipeline.data import files
 from pipeline.reporting import captions, cost_tables, evidence
 from pipeline.reporting.markdown import MINUS, NOTHING
-from tests.reporting.conftest import rename, rows
+from tests.reporting.conftest import PAIRS, rename, rows
 
 PAIR = f"end2end {MINUS} frozen"
 FIGURES = ("scores", "differences", "cost", "slices", "curves")
@@ -86,7 +86,7 @@ def test_every_table_with_a_capped_run_marks_it(world):
     is_marked = [run in capped for run in order]
     of_target = rows(text, "QB")
     scores = [row for row in of_target if row[1] in ("test", "validation")]
-    assert len(scores) == 2 * 4  # HR and NDCG at 10 and at 5
+    assert len(scores) == 2 * 6  # HR, NDCG and MRR at 10 and at 5
     for row in scores:
         assert [cell.endswith("†") for cell in row[2 : 2 + len(order)]] == is_marked
     sliced = [row for row in of_target if "in the source" in row[1]]
@@ -104,9 +104,12 @@ def test_captions_say_how_to_read_every_table(world):
     for word in cost_tables.SPENT:
         if word not in ("device", "users/s"):
             assert f"*{word}*" in captions.COST, word
+    for word in cost_tables.WORK:
+        assert f"*{word}*" in captions.WORK, word
     for caption in (
         captions.SCORES, captions.CUTOFFS, captions.COST, captions.OVERLAP, captions.SLICES,
-        captions.DATA, captions.FOUNDATIONS,
+        captions.DATA, captions.FOUNDATIONS, captions.RANKS, captions.CATALOGUE, captions.WORK,
+        captions.OCCURRENCES, captions.HISTORIES,
     ):  # fmt: skip
         assert caption in text
     assert "*reading*" in text and "equal text" in captions.OVERLAP
@@ -158,6 +161,16 @@ def test_the_same_inputs_give_the_same_bytes(world):
     assert files.sha256(world.root / "report") == first
 
 
+def test_differences_that_cannot_be_stated_are_named(world):
+    pairs = [["frozen", "id"], ["frozen", "frozen_paper"], ["end2end", "popularity"]]
+    params.FILE.write_text(params.FILE.read_text().replace(str(PAIRS), str(pairs)))
+    text = world.report()
+    assert "all 8 differences" in text  # 2 pairs, 2 targets, 2 metrics
+    assert any(f"end2end {MINUS} popularity" in row for row in rows(text, "near"))
+    lacking = f"one of their runs is not in `runs`: frozen {MINUS} frozen_paper."
+    assert lacking in text.replace("\\_", "_")
+
+
 def test_several_seeds(tmp_path, monkeypatch, make_world):
     world = make_world(tmp_path, monkeypatch, seeds=(1, 2, 3))
     text = world.report()
@@ -169,6 +182,9 @@ def test_several_seeds(tmp_path, monkeypatch, make_world):
     assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\] ± [\d.]+", rows(text, "frozen")[0][1])
     assert "±" not in rows(text, "frozen_zeroshot")[0][1]  # nothing of it is random
     assert "exceeds the standard deviation between seeds" in text
+    assert found["frozen"]["coverage@5_sd"] == 0.01 and "coverage@5_sd" not in found["itemknn"]
+    (row,) = [row for row in rows(text, "near") if row[1] == "Gini@5"]
+    assert row[2] == "0.880 ± 0.010" and row[-1] == "0.940"
 
 
 def test_without_a_source_there_are_the_scratch_runs_alone(world):
@@ -232,7 +248,7 @@ def test_a_run_that_was_not_evaluated_is_named(world):
 
 
 def test_groups_of_one_series_stand_together():
-    wanted = evidence.Wanted([], ["a", "b"], ["text", "both"], ["sasrec"], ["id"], [1])
+    wanted = evidence.Wanted([], ["a", "b"], ["text", "both"], ["sasrec"], ["id"], [1], [])
     assert [g.name for g in wanted.groups()] == [
         "a-text-sasrec", "b-text-sasrec", "a-both-sasrec", "b-both-sasrec",
     ]  # fmt: skip

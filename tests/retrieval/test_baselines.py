@@ -41,7 +41,9 @@ def test_known_numbers_of_real_data(name, candidates, popularity, itemknn):
         (baselines.popularity, popularity),
         (baselines.itemknn, itemknn),
     ]:
-        ranks = recommender(divided.train, divided.test, divided.candidates, metrics.CUTOFF)
+        ranks = recommender(
+            divided.train, divided.test, divided.candidates, metrics.CUTOFF, 0
+        ).ranks
         assert metrics.summary(ranks, [10])["hr@10"] == pytest.approx(expected, abs=0.001)
 
 
@@ -55,10 +57,11 @@ def small():
 
 def test_popularity_by_hand(small):
     """Train parts 1 2 1, 1 2 2, 3 4 3: items 1 and 2 stand 3 times, 3 twice, 4 once, 5 never."""
-    ranks = baselines.popularity(small.train, small.test, small.candidates, 10)
+    ranks, lists = baselines.popularity(small.train, small.test, small.candidates, 10, 4)
     assert small.test.items.tolist() == [2, 4, 1]
     assert ranks.better.tolist() == [0, 3, 0]
     assert ranks.tied.tolist() == [2, 1, 2]
+    assert lists.tolist() == [[1, 2, 3, 4]] * 3  # nothing is masked
 
 
 def test_itemknn_by_hand(small):
@@ -67,24 +70,27 @@ def test_itemknn_by_hand(small):
     Validation histories are the train parts, their items each counted once: user 0 has {1, 2} and
     gives 1 and 2 a score of 2, the rest 0; held out is 5. User 2 has {3, 4}, held out is 4.
     """
-    ranks = baselines.itemknn(small.train, small.valid, small.candidates, 10)
+    ranks, lists = baselines.itemknn(small.train, small.valid, small.candidates, 10, 3)
     assert small.valid.items.tolist() == [5, 3, 4]
     assert ranks.better.tolist() == [2, 2, 0]
     assert ranks.tied.tolist() == [3, 3, 2]
+    assert lists.tolist() == [[1, 2, 3], [1, 2, 3], [3, 4, 1]]
 
 
 def test_itemknn_does_not_depend_on_its_chunks(monkeypatch, small):
-    expected = baselines.itemknn(small.train, small.test, small.candidates, 10)
+    expected = baselines.itemknn(small.train, small.test, small.candidates, 10, 3)
     monkeypatch.setattr(baselines, "CHUNK_SCORES", 1)
-    chunked = baselines.itemknn(small.train, small.test, small.candidates, 10)
-    np.testing.assert_array_equal(chunked, expected)
+    chunked = baselines.itemknn(small.train, small.test, small.candidates, 10, 3)
+    np.testing.assert_array_equal(chunked.ranks, expected.ranks)
+    np.testing.assert_array_equal(chunked.lists, expected.lists)
 
 
 def test_contentknn_finds_the_item_that_says_the_same(small):
     text = np.zeros((6, 3), np.float32)
     text[1:] = [[5, 0, 0], [1, 0, 0], [0, 2, 0], [0, 0.1, 0.1], [0, 0, 0]]  # item 5 says nothing
-    ranks = baselines.contentknn([text], small.valid, small.candidates, 10)
+    ranks, lists = baselines.contentknn([text], small.valid, small.candidates, 10, 2)
     assert ranks.better.tolist()[0] == 2  # 1 and 2 look like the history; 3, 4 and 5 score 0
     assert ranks.tied.tolist()[0] == 3
-    both = baselines.contentknn([text, text], small.valid, small.candidates, 10)
-    np.testing.assert_array_equal(both, ranks)
+    assert lists.tolist()[0] == [1, 2]
+    both = baselines.contentknn([text, text], small.valid, small.candidates, 10, 2)
+    np.testing.assert_array_equal(both.ranks, ranks)

@@ -7,7 +7,7 @@ import pytest
 from pipeline import params
 from pipeline.content import store
 from pipeline.data import files, sequences, split, tables
-from pipeline.retrieval import evaluation, metrics, search, vectors
+from pipeline.retrieval import catalogue, evaluation, metrics, search, vectors
 from stages import evaluate
 
 N, U, D = 30, 40, 8
@@ -25,6 +25,7 @@ runs:
   tuned_transfer: []
   end2end_transfer: []
 """
+PROTOCOL = split.Protocol(min_items=5, window=23, mask="window", catalogue="all", select="hr@10")
 
 
 @pytest.fixture
@@ -103,6 +104,51 @@ def test_the_stage_writes_averages_and_the_ranks_behind_them(world):
     assert "sd" not in found["id"] and "seeds" not in found["id"]
 
 
+def test_the_stage_looks_at_the_lists_of_the_test_users(world):
+    """Coverage and Gini at every cutoff, of each seed, and of recommenders without training."""
+    found, _ = run(world)
+    divided = split.split(tables.load(world / "prepared").sequences, N, PROTOCOL)
+    model = vectors.load(world / "runs/here-text-sasrec/frozen/2", N, U)
+    scores = model.queries["test"] @ model.items.T
+    scores[:, 0] = -np.inf
+    for user in range(U):
+        begin, end = divided.test.masked.offsets[user : user + 2]
+        scores[user, divided.test.masked.items[begin:end]] = -np.inf
+    best = np.argsort(-scores, axis=1)[:, :5]
+    own = found["frozen"]["seeds"]["2"]
+    assert own["test"]["coverage@5"] == len(np.unique(best)) / N
+    counts = np.bincount(best.ravel(), minlength=N + 1)[1:]
+    assert own["test"]["gini@5"] == pytest.approx(catalogue.gini(counts))
+    one, two = (found["frozen"]["seeds"][seed]["test"]["gini@10"] for seed in "12")
+    assert found["frozen"]["test"]["gini@10"] == pytest.approx((one + two) / 2)
+    assert found["frozen"]["sd"]["test"]["gini@10"] == pytest.approx(abs(one - two) / np.sqrt(2))
+    assert {"coverage@5", "coverage@10", "mrr@5"} <= {*found["popularity"]["test"]}
+    assert not {*own["valid"]} & {"coverage@5", "gini@5"}
+
+
+def test_the_stage_says_of_each_user_what_results_are_divided_by(world):
+    run(world)
+    users = pl.read_parquet(world / "out" / "users.parquet")
+    assert users.schema == evaluation.USERS and len(users) == U
+    prepared = tables.load(world / "prepared")
+    rows = np.split(prepared.sequences.items, prepared.sequences.offsets[1:-1])
+    train = [item for row in rows for item in row[:-2]]
+    assert users["occurrences"].to_list() == [train.count(row[-1]) for row in rows]
+    assert users["history"].to_list() == [len(row) - 1 for row in rows]  # none is cut
+
+
+def test_histories_are_counted_as_far_as_a_user_encoder_reads():
+    """A window of 6: 3 items are read before the test item, of the 6 that user 1 had.
+
+    Train parts are 1 2 and 2 3 4 5: item 2 stands there twice, 6 never.
+    """
+    lists = sequences.from_rows([[1, 2, 3, 2], [1, 2, 3, 4, 5, 7, 6]])
+    protocol = PROTOCOL.model_copy(update={"min_items": 3, "window": 6})
+    users = evaluation.users(split.split(lists, 7, protocol))
+    assert users["history"].to_list() == [3, 3]
+    assert users["occurrences"].to_list() == [2, 0]
+
+
 def test_the_same_inputs_give_the_same_bytes(world):
     run(world)
     first = files.sha256(world / "out")
@@ -158,9 +204,6 @@ def test_ranks_go_as_deep_as_the_report_looks():
 
 
 def test_repeated_held_out_items_are_counted():
-    protocol = split.Protocol(
-        min_items=5, window=23, mask="window", catalogue="window", select="hr@10"
-    )
-    divided = split.split(sequences.from_rows([[1, 2, 3, 4, 1], [1, 2, 3, 3, 5]]), 5, protocol)
+    divided = split.split(sequences.from_rows([[1, 2, 3, 4, 1], [1, 2, 3, 3, 5]]), 5, PROTOCOL)
     counts = evaluation.counts(divided)
     assert (counts["unreachable_valid"], counts["unreachable_test"]) == (1, 1)

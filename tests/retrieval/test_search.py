@@ -70,12 +70,13 @@ def test_rank_agrees_with_ranx(monkeypatch):
         run[f"u{user}"] = {f"v{item}": scores[user, item] for item in rivals}
     qrels = {f"u{user}": {f"v{held.items[user]}": 1} for user in np.flatnonzero(kept)}
     expected = ranx.evaluate(
-        ranx.Qrels(qrels), ranx.Run(run), ["hit_rate@10", "ndcg@10"], make_comparable=True
+        ranx.Qrels(qrels), ranx.Run(run), ["hit_rate@10", "ndcg@10", "mrr@10"], make_comparable=True
     )
     ranks = search.rank(queries, items, held, candidates, 10)
     found = search.Ranks(ranks.better[kept], ranks.tied[kept])
+    ours = {"hr@10": "hit_rate@10", "ndcg@10": "ndcg@10", "mrr@10": "mrr@10"}
     assert metrics.summary(found, [10]) == pytest.approx(
-        {"hr@10": expected["hit_rate@10"], "ndcg@10": expected["ndcg@10"]}
+        {name: expected[theirs] for name, theirs in ours.items()}
     )
 
 

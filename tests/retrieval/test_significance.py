@@ -134,3 +134,11 @@ def test_holm_lies_between_no_correction_and_bonferroni(p_values):
     assert np.argsort(p_values, kind="stable").tolist() == sorted(
         range(len(p_values)), key=lambda i: (corrected[i], p_values[i], i)
     )
+
+
+def test_ranks_by_hand():
+    """Two runs that tie share the mean of the ranks they take; all but rounding is the same."""
+    scores = np.array([[0.5, 0.1, 0.3], [0.2, 0.2, 0.1], [0.1 + 0.2, 0.3, 0.3], [0.0, 0.1, 0.2]])
+    ranks = significance.ranks(scores)
+    assert ranks.tolist() == [[1, 3, 2], [1.5, 1.5, 3], [2, 2, 2], [3, 2, 1]]
+    assert (ranks.sum(axis=1) == 1 + 2 + 3).all()

@@ -1,0 +1,106 @@
+"""The items that each user is recommended: the best k of a search, in an order without chance.
+
+Items stand by their score, computed in float64; equal scores by their number, the lower first. So
+the lists depend neither on chunks nor on the rounding of a float32 search.
+"""
+
+import numpy as np
+
+from pipeline.data.sequences import PAD
+
+SPARE = 8  # items found beyond k, so that ties at the end of a list mostly lie among those found
+SLACK = 1e-3  # of the tolerance: far more than the rounding of float64, far less than float32's
+
+
+def of_search(
+    queries: np.ndarray,
+    items: np.ndarray,
+    scores: np.ndarray,
+    found: np.ndarray,
+    is_masked: np.ndarray,
+    tolerance: np.ndarray,
+    k: int,
+    complete: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """List the best k of what a float32 search found, and tell where that is certain.
+
+    Args:
+        queries: [B, D] float32.
+        items: [N + 1, D] float32.
+        scores: [B, d] float32, best first; not masked are k + SPARE of them, or all there are.
+        found: [B, d] int, the items with these scores.
+        is_masked: [B, d] bool, which of them may not be retrieved.
+        tolerance: [B], scores that differ by more in float32 differ in earnest.
+        k: how many.
+        complete: whether all candidates were found.
+
+    Returns:
+        [B, k] int32, PAD where there are fewer, and [B] bool.
+    """
+    listed, ahead = _unmasked(scores, found, is_masked, k + SPARE)
+    last, tolerance = ahead[:, k - 1], tolerance[:, None]
+    is_exhausted = complete & (ahead[:, -1] == -np.inf)
+    is_certain = is_exhausted | (ahead[:, -1] < last - tolerance[:, 0])
+
+    is_contender = ahead >= last[:, None] - tolerance
+    is_close = ahead[:, 1:] >= ahead[:, :-1] - tolerance  # to the one before it
+    near = np.flatnonzero((is_contender[:, 1:] & is_close).any(axis=1) & is_certain)
+    exact = exactly(queries[near], items, listed[near])
+    exact[ahead[near] == -np.inf] = -np.inf
+    order = np.lexsort((listed[near], -exact), axis=1)
+    listed[near] = np.take_along_axis(listed[near], order, axis=1)
+    return listed[:, :k], is_certain
+
+
+def of_scores(
+    scores: np.ndarray,
+    k: int,
+    queries: np.ndarray | None = None,
+    items: np.ndarray | None = None,
+    slack: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """List the best k by the scores of all items.
+
+    Args:
+        scores: [B, N + 1] float64, -inf where an item may not be retrieved.
+        k: how many.
+        queries: [B, D] float32, where scores are inner products: those of a matrix product may
+            differ for equal vectors, so contenders are scored again, as `of_search` does.
+        items: [N + 1, D] float32, likewise.
+        slack: [B] or one number, by which scores may be wrong.
+
+    Returns:
+        [B, k] int32, PAD where there are fewer.
+    """
+    lists = np.full((len(scores), k), PAD, np.int32)
+    slacks = np.broadcast_to(slack, len(scores))
+    places = max(0, scores.shape[1] - k)
+    for row, (own, allowance) in enumerate(zip(scores, slacks, strict=True)):
+        least = np.partition(own, places)[places] - allowance
+        best = np.flatnonzero((own >= least) & (own > -np.inf))
+        exact = own[best]
+        if queries is not None and items is not None:
+            exact = exactly(queries[row : row + 1], items, best[None])[0]
+        best = best[np.lexsort((best, -exact))][:k]
+        lists[row, : len(best)] = best
+    return lists
+
+
+def exactly(queries: np.ndarray, items: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Score the items found for each user, [B, d], in float64: equal vectors score equally."""
+    wide = queries.astype(np.float64)[:, None, :]
+    return np.asarray(np.vecdot(wide, items[found].astype(np.float64)))
+
+
+def _unmasked(
+    scores: np.ndarray, found: np.ndarray, is_masked: np.ndarray, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Close the gaps that masked items leave: [B, width] int32 items, and their scores, float64."""
+    listed = np.full((len(found), width), PAD, np.int32)
+    ahead = np.full((len(found), width), -np.inf)
+    places = np.cumsum(~is_masked, axis=1) - 1
+    rows, columns = np.nonzero(~is_masked & (places < width))
+    to = places[rows, columns]
+    listed[rows, to] = found[rows, columns]
+    ahead[rows, to] = scores[rows, columns]
+    return listed, ahead

@@ -1,0 +1,90 @@
+"""The floating point operations of a training step, counted on a real one."""
+
+import math
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch.utils import flop_counter
+
+from pipeline.content import processes, store
+from pipeline.data.split import Split
+from pipeline.models import items, recommender
+from pipeline.training import batches, objective, schedule
+
+Shape = tuple[int, ...]
+
+
+def _attention(q: Shape, k: Shape, v: Shape, *_: object, **__: object) -> int:
+    return int(flop_counter.sdpa_flop_count(q, k, v))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(out: Shape, q: Shape, k: Shape, v: Shape, *_: object, **__: object) -> int:
+    return int(flop_counter.sdpa_backward_flop_count(out, q, k, v))  # type: ignore[no-untyped-call]
+
+
+# What torch's counter does not know: attention as CPUs compute it.
+ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+
+
+def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -> int | None:
+    """Count the operations of a domain's first step, forward and backward, of all processes.
+
+    Two for each multiplication with its addition, in matrix products, convolutions and attention;
+    nothing else counts. Weights, gradients and the state of torch's generators stay as they are.
+
+    Args:
+        model: as the phase trains it.
+        split: the domain.
+        plan: of the phase.
+
+    Returns:
+        The number; none where memory is too small: the trained run is worth more than a count.
+    """
+    where = next(model.users.parameters()).device
+    feed = batches.Batches(
+        split.train,
+        split.candidates,
+        plan.batch_users,
+        plan.loss,
+        plan.negatives,
+        0,
+        model.users.masking,
+    )
+    batch = next(iter(feed.epoch(0, 0, where)))
+    modes = {module: module.training for module in model.modules()}
+    learning = [p for p in model.parameters() if p.requires_grad]
+    gradients = [p.grad for p in learning]
+    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=ATTENTION)
+    total = math.nan
+    try:
+        for parameter in learning:
+            parameter.grad = None
+        model.train()
+        # Without cuDNN, whose recurrent nets the counter does not see into.
+        own_rng = torch.random.fork_rng([where] if where.type == "cuda" else [])
+        with own_rng, torch.backends.cudnn.flags(enabled=False), counter:
+            objective.Objective(model, plan.loss)(batch).backward()
+        total = float(counter.get_total_flops())
+    except torch.OutOfMemoryError:
+        sys.stderr.write("flops: memory is too small to count a step's operations once more\n")
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, gradient in zip(learning, gradients, strict=True):
+            parameter.grad = gradient
+    summed = float(processes.summed(torch.tensor(total, dtype=torch.float64)))
+    return None if math.isnan(summed) else int(summed)
+
+
+def probe_of(
+    model: recommender.Recommender, embedded: Mapping[str, store.Embedded]
+) -> recommender.Recommender:
+    """Give the model of the phase before encoders joined: the same head over their embeddings."""
+    assert isinstance(model.tower, items.EndToEndTower)
+    tower = items.FrozenTower(embedded, model.tower.head, model.tower.modality_dropout)
+    where = next(model.users.parameters()).device
+    return recommender.Recommender(tower, model.users).to(where)
