@@ -105,8 +105,8 @@ def _source(folder: Path, pixels: int, users: int, texts: Path) -> Place:
     protocol = split.Protocol.model_validate({**PRESET["protocol"], "catalogue": "all"})
     drawn = histories(rng)
     divided = split.split(drawn, SOURCE_ITEMS, protocol)
-    drawn = Negatives.model_validate(PRESET["training"]["negatives"])
-    feed = batches.Batches(divided.train, divided.candidates, users, "bce", drawn, SEED)
+    one = Negatives.model_validate(PRESET["training"]["negatives"])
+    feed = batches.Batches(divided.train, divided.candidates, users, "bce", one, SEED)
     wanted = np.unique(np.concatenate([feed.batch(0, step).items for step in range(STEPS)]))
     items = {"id": [f"v{n}" for n in range(SOURCE_ITEMS)], "text": _titles(rng, wanted, texts)}
     ends = drawn.offsets[1:]

@@ -12,7 +12,7 @@ import typer
 from pipeline import command
 from pipeline.data import files, split, tables
 from pipeline.params import Params
-from pipeline.retrieval import best, evaluation, export, metrics, search, vectors
+from pipeline.retrieval import evaluation, export, metrics, search, vectors
 
 
 class Export(Params):
@@ -61,12 +61,12 @@ def main(
             model = vectors.load(folder, n_items, n_users)
             export.check(folder, prepared, domain.items)
             tag = f"{files.read_json(folder / 'run.json')['run']}-{model.seed}"
-            found = (model.queries[part], model.items)
+            own = (model.queries[part], model.items)
             cutoff = min(metrics.CUTOFF, k)
-            ranks = search.rank(*found, held_out, divided.candidates, cutoff)  # refuses NaN
-            lists = best.retrieve(*found, held_out.masked, divided.candidates, k)
-            export.write(to, lists, held_out, domain, tag)
-            scores = [f"{name} {x:.4f}" for name, x in metrics.summary(ranks, [cutoff]).items()]
+            found = search.retrieve(*own, held_out, divided.candidates, cutoff, k)
+            export.write(to, export.chunks(*own, found.lists), held_out, domain, tag)
+            means = metrics.summary(found.ranks, [cutoff])
+            scores = [f"{name} {mean:.4f}" for name, mean in means.items()]
             typer.echo(
                 f"export: {tag}, {n_users:,} users, {k:,} of {candidates:,} candidates, {part} "
                 f"{', '.join(scores)} -> {out / folder.relative_to(run)}"

@@ -2,20 +2,44 @@
 
 import re
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from pipeline.data import files, tables
 from pipeline.data.split import HeldOut
-from pipeline.retrieval.best import Best
+from pipeline.retrieval import recommended
 
 # lists.parquet: ids as in the raw data, rank from 1, score the inner product
 LISTS = pl.Schema({"user": pl.String, "item": pl.String, "rank": pl.Int32, "score": pl.Float32})
+CHUNK_USERS = 4096  # whose lists are written at once
 UNSAFE = r"[\s%]"  # in an id of a TREC file: blanks part its fields, % begins what is escaped
+
+
+class Best(NamedTuple):
+    """The best items of some users, best first; equal scores by lower item."""
+
+    users: np.ndarray  # [B] int64, their rows
+    items: np.ndarray  # [B, K] int32, PAD at the end where a user has fewer than K left
+    scores: np.ndarray  # [B, K] float32, the inner products; of PAD none is meant
+
+
+def chunks(queries: np.ndarray, items: np.ndarray, lists: np.ndarray) -> Iterator[Best]:
+    """Score what was retrieved, some users at a time.
+
+    Args:
+        queries: [U, D] float32, one query vector a user.
+        items: [N + 1, D] float32, row i is item i.
+        lists: [U, K] int32, as `search.retrieve` gives them.
+    """
+    for start in range(0, len(lists), CHUNK_USERS):
+        users = np.arange(start, min(start + CHUNK_USERS, len(lists)))
+        listed = lists[users]
+        scores = recommended.exactly(queries[users], items, listed)
+        yield Best(users, listed, scores.astype(np.float32))
 
 
 def folders(run: Path) -> list[Path]:

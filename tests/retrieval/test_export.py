@@ -146,7 +146,7 @@ def test_one_seed_of_several_can_be_named(world):
 def test_many_chunks_are_one_file(world, monkeypatch):
     whole = pl.read_parquet(write(world) / "lists.parquet")
     (world / "out").rename(world / "before")
-    monkeypatch.setattr("pipeline.retrieval.best.CHUNK_USERS", 7)
+    monkeypatch.setattr("pipeline.retrieval.export.CHUNK_USERS", 7)
     assert pl.read_parquet(write(world) / "lists.parquet").equals(whole)
     assert (world / "out/run.trec").read_text() == (world / "before/run.trec").read_text()
 
