@@ -182,10 +182,10 @@ def slots(fed: batches.Batches, step: int, users: int) -> ninerec_step.Slots:
     """Lay out the first users of a step of ours, with the negatives that `bce` draws there."""
     order = fed.order(0)[step * fed.users : (step + 1) * fed.users]
     windows = sequences.take(fed.train, order)
-    batch = fed.batch(0, step)
-    drawn = batch.items[batch.negatives[:, 0]].numpy()
+    owners = np.repeat(np.arange(len(order)), sequences.lengths(windows) - 1)
+    drawn = fed.sampler.of_slots(windows, owners, np.random.default_rng([fed.seed, 0, step + 1]))
     longest = data.PRESET["protocol"]["window"] - 2
-    laid_out = ninerec_step.lay_out(windows, drawn, longest)
+    laid_out = ninerec_step.lay_out(windows, drawn[:, 0], longest)
     return ninerec_step.Slots(laid_out.positives[:users], laid_out.negatives[:users])
 
 
