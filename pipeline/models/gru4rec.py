@@ -21,7 +21,6 @@ class Gru4rec(UserEncoder):
 
     def __init__(self, width: int, length: int, settings: Gru4recSettings) -> None:
         super().__init__()
-        self.length = length
         self.dropout = nn.Dropout(settings.dropout)
         self.gru = nn.GRU(width, width, settings.layers, bias=False)
         weights = dict(self.gru.named_parameters())
@@ -31,5 +30,8 @@ class Gru4rec(UserEncoder):
     def forward(self, vectors: Tensor, rows: Rows) -> Tensor:
         """Encode histories, see `UserEncoder`; a step computes only who has an item there."""
         order = rows.by_step()
-        hidden, _ = self.gru(rows.in_steps(self.dropout(vectors), order))
-        return F.embedding(torch.argsort(order), hidden.data)
+        # Not under autocast, which runs recurrent nets in float16 where all else is bfloat16.
+        with torch.autocast(vectors.device.type, enabled=False):
+            own = self.dropout(vectors.to(self.gru.all_weights[0][0].dtype))
+            hidden, _ = self.gru(rows.in_steps(own, order))
+            return F.embedding(torch.argsort(order), hidden.data)

@@ -59,7 +59,6 @@ class Nextitnet(UserEncoder):
 
     def __init__(self, width: int, length: int, settings: NextitnetSettings) -> None:
         super().__init__()
-        self.length = length
         self.dropout = nn.Dropout(settings.dropout)
         self.blocks = nn.ModuleList(
             Residual(width, settings.kernel, dilation)

@@ -104,7 +104,7 @@ class UserEncoder(nn.Module):
 
         Args:
             vectors: [P, D], the items' vectors.
-            rows: whose they are; no history is longer than L.
+            rows: whose they are; no history is longer than L, with hidden items than L + 1.
 
         Returns:
             [P, D], at an item the query vector of the history up to it; where there is `masking`,

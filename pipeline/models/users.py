@@ -1,4 +1,4 @@
-"""User encoders by their names: vectors of histories [P, D] -> a query vector after each item."""
+"""User encoders by their names, with their settings; what they do stands in `rows`."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,6 +1,5 @@
 """The floating point operations of a training step, counted on a real one."""
 
-import math
 import sys
 from collections.abc import Mapping
 
@@ -23,15 +22,20 @@ def _attention_backward(out: Shape, q: Shape, k: Shape, v: Shape, *_: object, **
     return int(flop_counter.sdpa_backward_flop_count(out, q, k, v))  # type: ignore[no-untyped-call]
 
 
-# What torch's counter does not know: attention as CPUs compute it.
-ATTENTION = {
+def _product(_: Shape, left: Shape, right: Shape, **__: object) -> int:
+    return 2 * left[0] * left[1] * right[1]
+
+
+# What torch's counter does not know: attention as CPUs compute it, sums in place.
+UNKNOWN = {
+    torch.ops.aten.addmm_: _product,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
 
 
 def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -> int | None:
-    """Count the operations of a domain's first step, forward and backward, of all processes.
+    """Count the operations of a domain's first step, forward and backward.
 
     Two for each multiplication with its addition, in matrix products, convolutions and attention;
     nothing else counts. Weights, gradients and the state of torch's generators stay as they are.
@@ -42,8 +46,11 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
         plan: of the phase.
 
     Returns:
-        The number; none where memory is too small: the trained run is worth more than a count.
+        The number; none where memory is too small, and none of several processes: one that fails
+        here would leave the others waiting, and the trained run is worth more than a count.
     """
+    if processes.size() > 1:
+        return None
     where = next(model.users.parameters()).device
     feed = batches.Batches(
         split.train,
@@ -58,8 +65,8 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
     modes = {module: module.training for module in model.modules()}
     learning = [p for p in model.parameters() if p.requires_grad]
     gradients = [p.grad for p in learning]
-    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=ATTENTION)
-    total = math.nan
+    counter = flop_counter.FlopCounterMode(display=False, custom_mapping=UNKNOWN)
+    total: int | None = None
     try:
         for parameter in learning:
             parameter.grad = None
@@ -68,7 +75,7 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
         own_rng = torch.random.fork_rng([where] if where.type == "cuda" else [])
         with own_rng, torch.backends.cudnn.flags(enabled=False), counter:
             objective.Objective(model, plan.loss)(batch).backward()
-        total = float(counter.get_total_flops())
+        total = int(counter.get_total_flops())
     except torch.OutOfMemoryError:
         sys.stderr.write("flops: memory is too small to count a step's operations once more\n")
     finally:
@@ -76,8 +83,7 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
             module.training = mode
         for parameter, gradient in zip(learning, gradients, strict=True):
             parameter.grad = gradient
-    summed = float(processes.summed(torch.tensor(total, dtype=torch.float64)))
-    return None if math.isnan(summed) else int(summed)
+    return total
 
 
 def probe_of(

@@ -16,7 +16,6 @@ from pipeline.training.batches import Batch
 # Queries whose logits are held at once. On a CPU, 2,210 x 4,986 x 64: 0.058 s, all at once 0.168 s.
 CHUNK = {"cpu": 128, "cuda": 4096}
 FEW = 1 / 16  # negatives a slot, as a share of the items, up to which their vectors are read
-# negatives a slot, as a share of the batch's items, up to which their vectors are read
 LOG2_E = math.log2(math.e)
 
 
@@ -85,8 +84,8 @@ def sampled_softmax(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
 
     With q_j the chance of item j at a draw,
     `-log(e^(s_t) / (e^(s_t) + sum_j e^(s_j - log(k q_j))))`, j over the drawn items but the one to
-    predict, as often as each was drawn: the sum estimates that over all others without bias, and
-    the item to predict, always there, needs no correction.
+    predict, as often as each was drawn: the sum estimates that over all others that can be drawn
+    without bias, and the item to predict, always there, needs no correction.
 
     Source: Bengio and Senecal, "Adaptive Importance Sampling to Accelerate Training of a Neural
     Probabilistic Language Model", IEEE TNN 2008, section III.

@@ -1,4 +1,7 @@
-"""Negatives: items that a loss sets against the next one, drawn outside the user's own window."""
+"""Negatives: items that a loss sets against the one to predict.
+
+Those of a slot are drawn outside the user's own window, those of a step from the whole catalogue.
+"""
 
 from typing import Literal
 
@@ -11,6 +14,7 @@ from pipeline.params import Section
 
 LossName = Literal["in_batch", "bce", "gbce", "bpr", "sampled_softmax", "full_softmax"]
 OF_SLOTS = ("bce", "gbce", "bpr")  # losses that draw negatives for each slot
+ROUNDS = 64  # of draws anew, before the rest is drawn one by one
 OF_STEPS = ("sampled_softmax",)  # that draw them once a step, for all its slots
 
 
@@ -38,8 +42,9 @@ class Sampler:
         self.log_share = np.full(len(counts), -np.inf)  # of each item, how likely a draw is
         with np.errstate(divide="ignore"):
             self.log_share[catalogue] = np.log(weights / weights.sum())
-        self.edges = np.cumsum(weights / weights.sum())
-        self.edges[-1] = 1.0
+        self.weights = weights
+        self.edges = np.cumsum(weights)
+        self.edges /= self.edges[-1]  # so that no draw lies past the last item of any weight
         self.drawable = int((weights > 0).sum())
 
     def draw(self, rng: np.random.Generator, size: int | tuple[int, int]) -> np.ndarray:
@@ -65,10 +70,15 @@ class Sampler:
         is_own[sequences.owners(windows), windows.items] = True
         drawn = self.draw(rng, (len(owners), self.settings.number))
         rows, columns = np.nonzero(is_own[owners[:, None], drawn])
-        while len(rows):
+        for _ in range(ROUNDS):
+            if not len(rows):
+                break
             drawn[rows, columns] = self.draw(rng, len(rows))
             is_wrong = is_own[owners[rows], drawn[rows, columns]]
             rows, columns = rows[is_wrong], columns[is_wrong]
+        for row, column in zip(rows, columns, strict=True):  # who has met nearly all there is
+            weights = np.where(is_own[owners[row], self.catalogue], 0.0, self.weights)
+            drawn[row, column] = rng.choice(self.catalogue, p=weights / weights.sum())
         return drawn
 
     def log_expected(self, drawn: np.ndarray) -> np.ndarray:
@@ -80,7 +90,8 @@ def gbce_power(settings: Negatives, candidates: int) -> float:
     """Give gbce's beta, the power of a positive's probability.
 
     With a = k / (n - 1), the share of the other items that is drawn, and t the calibration,
-    `beta = a (t (1 - 1 / a) + 1 / a)`: 1 at t = 0, a at t = 1.
+    `beta = a (t (1 - 1 / a) + 1 / a)`: 1 at t = 0, a at t = 1. That undoes even draws; by
+    popularity (`settings.popularity` > 0) it is no more than a weight.
 
     Source: Petrov and Macdonald, "gSASRec", RecSys 2023, equation 12.
 

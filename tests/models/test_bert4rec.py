@@ -73,3 +73,19 @@ def test_it_begins_with_a_mask_as_long_as_an_item():
         torch.manual_seed(seed)
         lengths.append(Bert4rec(64, LENGTH, SETTINGS.bert4rec).mask.norm().item())
     assert abs(np.mean(lengths) - 1) < 0.1
+
+
+def test_a_model_starts_from_another_ones_mask_and_positions(tmp_path):
+    def made(seed):
+        torch.manual_seed(seed)
+        encoder = Bert4rec(WIDTH, LENGTH, SETTINGS.bert4rec)
+        return recommender.Recommender(items.IdTower(5, WIDTH), encoder)
+
+    source, target = made(0), made(1)
+    assert not torch.equal(source.users.mask, target.users.mask)
+    recommender.save(tmp_path, source, {})
+    recommender.load_start(tmp_path, target)
+    for name in ("mask", "positions.weight"):
+        one, other = (dict(m.users.named_parameters())[name] for m in (source, target))
+        assert torch.equal(one, other)
+    assert len(target.users.positions.weight) == LENGTH + 1

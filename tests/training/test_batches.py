@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.data import files, sequences, split
 from pipeline.models.rows import Masking
-from pipeline.training import batches
+from pipeline.training import batches, negatives
 from tests.small_domains import NEGATIVES, PROTOCOL, feed
 
 N_ITEMS = 15
@@ -255,6 +255,30 @@ def test_the_shares_of_what_is_hidden_are_those_asked_for():
         expected = last + (1 - last) * share * (1 - share) ** 9
         assert abs(is_alone.mean() - expected) < 0.05
         assert abs(hidden[:, 0].mean() - (1 - last) * share) < 0.05
+
+
+def test_who_has_met_nearly_all_there_is_gets_the_rest_at_once():
+    # 300,000 interactions with items of the window against one with item 4: a draw in 300,000.
+    counts = np.array([0, 10**5, 10**5, 10**5, 1, 0])
+    settings = NEGATIVES.model_copy(update={"popularity": 1.0, "number": 3})
+    sampler = negatives.Sampler(np.arange(1, 6), counts, settings)
+    windows = sequences.from_rows([[1, 2, 3], [1, 2]])
+    rng = np.random.default_rng(0)
+    drawn = sampler.of_slots(windows, np.array([0, 0, 1]), rng)
+    assert drawn[:2].tolist() == [[4] * 3] * 2
+    assert set(drawn[2]) <= {3, 4}
+
+
+def test_an_item_nobody_met_is_not_drawn_however_the_shares_add_up():
+    counts = np.array([0, *[1] * 9_999, 0])  # their cumulative sum ends below 1
+    settings = NEGATIVES.model_copy(update={"popularity": 0.3})
+    sampler = negatives.Sampler(np.arange(1, 10_001), counts, settings)
+
+    class Largest:
+        def random(self, size):
+            return np.full(size, np.nextafter(1.0, 0.0))
+
+    assert sampler.draw(Largest(), 1).tolist() == [9_999]
 
 
 def test_negatives_by_popularity_are_drawn_by_their_share():

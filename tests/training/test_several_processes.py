@@ -87,8 +87,7 @@ def test_the_stage_starts_its_processes_and_gives_the_same_run(target, public, t
     assert len(curves[0]) == len(curves[1])
     costs = [files.read_json(tmp_path / name / "cost.json") for name in ("two", "one")]
     assert costs[0]["trials"] == 1
-    steps = [cost["joint_step_flops"] for cost in costs]
-    assert steps[0] == pytest.approx(steps[1], rel=0.2)  # texts are padded with others
+    assert [cost.get("joint_step_flops") is None for cost in costs] == [True, False]
 
 
 @pytest.mark.slow

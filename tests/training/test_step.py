@@ -8,12 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.content import device, prefix
 from pipeline.data import files
-from pipeline.models import items, recommender
+from pipeline.models import items, recommender, users
 from pipeline.models.sasrec import Sasrec
 from pipeline.training import loop, losses, objective
 from pipeline.training.checkpoint import Keeper
 from tests.models.test_items import WIDTH, towers
-from tests.small_domains import LENGTH, PLAN, SASREC, chain, divided, feed
+from tests.small_domains import LENGTH, OTHERS, PLAN, SASREC, chain, divided, feed
 
 CPU = torch.device("cpu")
 ROWS = [[1, 2, 4, 7, 3], [5, 6, 3, 1], [2, 6], [7, 1, 5]]
@@ -175,6 +175,20 @@ def test_no_step_waits_for_the_device(world, loss, name, tmp_path):
     with Waits() as waits:
         phase.step(batch)
     assert not waits.counts
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_no_user_encoder_makes_a_step_wait(name, tmp_path):
+    torch.manual_seed(0)
+    made = users.UserEncoders.model_validate({"sasrec": SASREC, **OTHERS})
+    encoder = users.build(name, WIDTH, LENGTH, made)
+    model = recommender.Recommender(items.IdTower(7, WIDTH), encoder)
+    phase = loop.Phase(model, PLAN, 0, Keeper(tmp_path, 60))
+    batch = feed(ROWS, 7, masking=encoder.masking).batch(0, 0).to(CPU)
+    with Waits() as waits:
+        phase.step(batch)
+    # A recurrent net's sizes of steps are read where they lie, on the CPU.
+    assert {*waits.counts} <= ({"_local_scalar_dense"} if name == "gru4rec" else set())
 
 
 def test_what_would_wait_is_seen():
