@@ -37,7 +37,7 @@ PREPARE = prepare.Prepare(
 
 
 def make(file: Path, work: Path) -> Path:
-    """Prepare the domain in a work folder, unless it is there, and give its folder.
+    """Prepare the domain in a work folder and give its folder; one that is there is taken as it is.
 
     Args:
         file: lines `user item`, each user's in time order; .gz or plain.

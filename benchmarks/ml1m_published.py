@@ -23,7 +23,11 @@ class Published(NamedTuple):
 
 
 class Band(NamedTuple):
-    """Where a correct implementation is expected on test: least and most."""
+    """Where a correct implementation is expected on test: least and most.
+
+    Drawn around the published values below that have the same loss, d and L, 5 % to either side:
+    the field's own criterion of a replication (blondered/transformer_benchmark).
+    """
 
     hr: tuple[float, float]
     ndcg: tuple[float, float]
