@@ -139,9 +139,9 @@ def test_lists_that_agree_pass(changes):
 
 
 def test_without_contents_there_is_nothing_to_report():
-    lists.check_report(changed({}))
+    lists.check_report(changed({}).contents)
     with pytest.raises(files.Stop, match=r"contents: \[\]: name at .*`dvc repro baseline`$"):
-        lists.check_report(changed({"contents": []}))
+        lists.check_report(changed({"contents": []}).contents)
 
 
 MINE = {"near": {**RAW, "folder": "mine/near", "covers": "mine/near_cover"}}
