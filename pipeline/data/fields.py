@@ -114,7 +114,7 @@ def _times(whole: pl.Series, real: pl.Series, path: Path) -> tuple[pl.Series, li
     if not whole.null_count():
         return whole, []
     if (real == real.floor()).all():
-        return whole.fill_null(real.cast(pl.Int64)), []
+        return whole.fill_null(real.cast(pl.Int64, strict=False)), []
     if real.abs().max() >= LARGEST / FRACTIONS:  # type: ignore[operator]  # of floats a float
         raise Stop(
             f"{path}: some timestamps have fractions, and others are above {LARGEST / FRACTIONS:g};"

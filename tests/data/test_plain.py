@@ -44,8 +44,10 @@ def test_timestamps_sort_and_the_files_order_breaks_their_ties(tmp_path):
 
 
 def test_timestamps_may_have_points_and_exponents(tmp_path):
-    raw = plain.read(folder(tmp_path, f"u a {2**62 + 1}\nu b 3.0\nu c 9.78E8\n"), "en")
-    assert [time for *_, time in rows(raw)] == [2**62 + 1, 3, 978_000_000]
+    whole = [2**63 - 1, 2**62 + 1, -(2**63)]  # the first as a float is 2^63, past 64 bits
+    text = "".join(f"u a {time}\n" for time in whole)
+    raw = plain.read(folder(tmp_path, f"{text}u b 3.0\nu c 9.78E8\n"), "en")
+    assert [time for *_, time in rows(raw)] == [*whole, 3, 978_000_000]
     assert raw.warnings == []
 
 
