@@ -1,6 +1,9 @@
 """Plain text: user and item on a line, and what stops the reader."""
 
 import gzip
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -83,7 +86,7 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         (b"u a\nv b 3\n", r"line 2: 3 columns where the first line has 2; the rule is user item"),
         (b"u a 1\nv b\n", r"line 2: 2 columns where the first line has 3"),
         (b"u a\n\nv\n", r"line 3: 1 columns where the first line has 2"),
-        (b"u a\nv  b\n", r"line 2: two separators in a row, or one at an end; .*\(tr -s ' '\)"),
+        (b"u a\nv  b\n", r"line 2: two separators in a row, or one at an end; .*\(awk"),
         (b"u a\nv b \n", r"line 2: two separators in a row, or one at an end"),
         (b"u a\nv \n", r"line 2: an id is empty \(\['v', ''\]\)"),
         (b"u a\n b\n", r"line 2: an id is empty"),
@@ -93,12 +96,40 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         (b"u a 1\nv b 1e300\n", r"line 2: the timestamp '1e300' is not a number"),
         (b"u a 0.5\nv b 1e13\n", r"D\.txt: some timestamps have fractions, and others are above"),
         (b"u a\nv \xff\n", r"line 2: bytes that are not UTF-8; convert the file \(iconv"),
+        (
+            b"user_id item_id\n1 20\n2 30\n",
+            r"line 1: \['user_id', 'item_id'\] is a header, all oth",
+        ),
+        (
+            b"\nuser\titem\n1\t20\n",
+            r"line 2: .* is a header, .*without a header; take the line out",
+        ),
+        (b"u i t\n1 20 3\n", r"line 1: the timestamp 't' is not a number .*without a header"),
         (b"u a\rv b\r", r"line 1: 'u a\\r' is no interaction|line 1: the line ends in a carriage"),
     ],
 )
 def test_bad_lines_stop_with_file_line_and_rule(tmp_path, text, message):
     with pytest.raises(Stop, match=message):
         plain.read(folder(tmp_path, text), "en")
+
+
+@pytest.mark.parametrize("text", ["a b\n", "a 1\n1 2\n", "a b\n1 x\n", "x1 a\n1 2\n", "1 2\n3 a\n"])
+def test_a_first_line_that_may_be_ids_is_one_of_data(tmp_path, text):
+    assert len(plain.read(folder(tmp_path, text), "en").interactions) == text.count("\n")
+
+
+@pytest.mark.skipif(not shutil.which("awk"), reason="no awk here")
+@pytest.mark.parametrize(
+    "text", ["u a\nv  b\n", "u a\nv b  \n", "u\ta\nv\t\tb\n", "u\ta\nv\tb\t\n"]
+)
+def test_the_hint_on_separators_mends_them(tmp_path, text):
+    made = folder(tmp_path, text)
+    with pytest.raises(Stop, match="two separators in a row") as stop:
+        plain.read(made, "en")
+    hint = re.search(r"\(awk '(.*)',", str(stop.value))[1]
+    mended = subprocess.run(["awk", hint, made / "D.txt"], capture_output=True, check=True)
+    (made / "D.txt").write_bytes(mended.stdout)
+    assert rows(plain.read(made, "en")) == [("u", "a", 0), ("v", "b", 0)]
 
 
 def test_the_file_is_called_as_its_folder_or_is_the_only_one(tmp_path):
