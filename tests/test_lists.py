@@ -184,6 +184,16 @@ def test_ones_own_data_need_no_demo():
     lists.check(changed(OWN), lists.generated(ROOT / lists.FLOW))
 
 
+def test_ids_alone_need_no_content_and_no_source():
+    """As README says, under interactions without content."""
+    ids = {**OWN, "contents": [], "origins": {}}
+    ids |= {f"domains.{part}": {} for part in ("text", "image", "both")}
+    del ids["origins.image"]
+    lists.check(changed(ids), lists.generated(ROOT / lists.FLOW))
+    with pytest.raises(files.Stop, match=r"'harbor' in sources or targets: .* \['near'\]"):
+        lists.check(changed({**ids, "sources": ["harbor"]}))
+
+
 def test_what_the_demo_writes_stands_in_the_flow(tmp_path):
     flow = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     expected = [*flow["demo"]["outs"], *flow["demo_encoder"]["outs"]]
