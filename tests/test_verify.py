@@ -107,7 +107,7 @@ def lose_covers(folder):
             r"Whole_pair\.csv, line 9: the timestamp 'soon' is not an integer of 64 bits; the rule",
         ),
         (open_quote, {"broken lines": "1"}, r"Whole_pair\.csv, line 9: not a row of a CSV file"),
-        (spoil_bytes, {"broken lines": "1"}, r"Whole_pair\.csv, line 9: bytes that are not UTF-8"),
+        (spoil_bytes, {"broken lines": "1"}, r"Whole_pair\.csv, line 9: byte 0xff at place 5 is"),
         (
             lose_item, {"items": r"5 \(not 6\)", "unknown items": "4", "covers missing": "0"},
             "4 interactions are with items that the item table lacks; unpack both",

@@ -10,16 +10,13 @@ import pytest
 
 from pipeline.data import card, events, plain, prepare, readers, sequences
 from pipeline.data.files import Stop
-from tests.data.raw_files import PROTOCOL, TABLE, settings
+from tests.data.raw_files import PROTOCOL, TABLE, settings, written
 
 ML1M = Path(__file__).parents[3] / "shared/data/ml1m_sasrec/ml-1m.txt.gz"
 
 
 def folder(root, text, name="D"):
-    made = root / name
-    made.mkdir()
-    (made / f"{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return made
+    return written(root / name, {f"{name}.txt": text})
 
 
 def rows(raw):
@@ -95,7 +92,7 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         (b"u a 1\nv b nan\n", r"line 2: the timestamp 'nan' is not a number"),
         (b"u a 1\nv b 1e300\n", r"line 2: the timestamp '1e300' is not a number"),
         (b"u a 0.5\nv b 1e13\n", r"D\.txt: some timestamps have fractions, and others are above"),
-        (b"u a\nv \xff\n", r"line 2: bytes that are not UTF-8; convert the file \(iconv"),
+        (b"u a\nv \xff\n", r"line 2: byte 0xff at place 3 is not UTF-8; convert the file \(iconv"),
         (
             b"user_id item_id\n1 20\n2 30\n",
             r"line 1: \['user_id', 'item_id'\] is a header, all oth",
