@@ -33,6 +33,7 @@ def main(
 ) -> None:
     """Report what was found."""
     p = Report.load()
+    lists.check_report(p.contents)
     names = p.runs.names(p.sources)
     wanted = evidence.Wanted(
         p.sources, p.targets, p.contents, p.users, names, p.seeds, p.report.contrasts

@@ -91,7 +91,7 @@ def main(
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
     if not targets:
-        lists.check_report(lists.Lists.load())
+        lists.check_report(lists.Lists.load().contents)
     unlock(LOCK)
     if not LOCK.exists():  # nobody is writing it this moment
         set_aside(RESULTS)

@@ -29,8 +29,13 @@ def main(
         Literal["item,user", "user,item", "any"],
         typer.Option(help="the order expected in D_pair.csv; the pipeline reads either"),
     ] = "item,user",
-    size: Annotated[int, typer.Option(help="covers.size, pixels, for the estimate of disk")] = 224,
-    threads: Annotated[int, typer.Option(help="that decode covers; 0: one a core")] = 0,
+    size: Annotated[
+        int, typer.Option(min=1, help="covers.size, pixels, for the estimate of disk")
+    ] = 224,
+    threads: Annotated[
+        int,
+        typer.Option(min=0, help="that decode covers; 0: as many as `covers`, for its rate"),
+    ] = 0,
 ) -> None:
     """Count users, items, interactions and covers of each data set, and say what does not fit.
 
@@ -75,7 +80,8 @@ def _most(covers: str) -> int | None:
 
 def _bytes(folder: Path, shots: Path, shares: bool) -> int:
     """Add up what a data set takes, with its covers unless it shares another's."""
-    beside = 0 if shares or shots.is_relative_to(folder) else verify.bytes_of(shots)
+    is_within = shots.is_relative_to(folder) and not shots.is_symlink()
+    beside = 0 if shares or is_within else verify.bytes_of(shots)
     return verify.bytes_of(folder) + beside
 
 

@@ -1,8 +1,15 @@
 """Fixtures for tests of the flow as a whole; a room's own lie in its folder."""
 
+import re
+
 import hypothesis
 import pytest
 import stub_flow
+import typer
+
+from pipeline.data import release, verify
+from stages import verify as verify_stage
+from tests.download import PUBLISHED, write
 
 # How long an example takes says nothing about the code on a busy machine.
 hypothesis.settings.register_profile("any machine", deadline=None)
@@ -45,3 +52,28 @@ def own_flow(flow_done, tmp_path):
 def small_flow(small_flow_done, tmp_path):
     """The small flow after its first run for one test, to be changed freely."""
     return small_flow_done.copy(tmp_path / "repo")
+
+
+@pytest.fixture
+def download(tmp_path, monkeypatch):
+    """A download without fault, without Gone."""
+    monkeypatch.setattr(release, "PUBLISHED", PUBLISHED)
+    for name in ("Half", "Whole", "Plain"):
+        write(tmp_path, name)
+    return tmp_path
+
+
+@pytest.fixture
+def verified(download, capsys):
+    """Run the command: its exit status, the table's cells by data set, and all of stdout."""
+
+    def run(**options):
+        with pytest.raises(typer.Exit) as done:
+            verify_stage.main(download, **options)
+        said = capsys.readouterr().out
+        rows = [re.split(r"  +", line) for line in said.split("\n\n")[0].splitlines()]
+        assert rows[0] == [*verify.HEADER]
+        found = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
+        return done.value.exit_code, found, said
+
+    return run

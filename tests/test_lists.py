@@ -139,9 +139,9 @@ def test_lists_that_agree_pass(changes):
 
 
 def test_without_contents_there_is_nothing_to_report():
-    lists.check_report(changed({}))
+    lists.check_report(changed({}).contents)
     with pytest.raises(files.Stop, match=r"contents: \[\]: name at .*`dvc repro baseline`$"):
-        lists.check_report(changed({"contents": []}))
+        lists.check_report(changed({"contents": []}).contents)
 
 
 MINE = {"near": {**RAW, "folder": "mine/near", "covers": "mine/near_cover"}}
@@ -182,6 +182,16 @@ def test_without_the_demo_nothing_of_it_is_left_behind(changes, named):
 
 def test_ones_own_data_need_no_demo():
     lists.check(changed(OWN), lists.generated(ROOT / lists.FLOW))
+
+
+def test_ids_alone_need_no_content_and_no_source():
+    """As README says, under interactions without content."""
+    ids = {**OWN, "contents": [], "origins": {}}
+    ids |= {f"domains.{part}": {} for part in ("text", "image", "both")}
+    del ids["origins.image"]
+    lists.check(changed(ids), lists.generated(ROOT / lists.FLOW))
+    with pytest.raises(files.Stop, match=r"'harbor' in sources or targets: .* \['near'\]"):
+        lists.check(changed({**ids, "sources": ["harbor"]}))
 
 
 def test_what_the_demo_writes_stands_in_the_flow(tmp_path):

@@ -1,6 +1,5 @@
 """Which covers of a data set are missing or broken, each decoded as the pipeline decodes it."""
 
-import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -42,7 +41,7 @@ def check(
         items: the items' ids.
         most: how many covers to decode, drawn at random; None: all.
         size: pixels of a side that the pipeline will make of them.
-        threads: that decode at once; 0: as many as there are cores.
+        threads: that decode at once; 0: as many as `covers.pack` has.
         known: what was found of a file before, which is not decoded again; added to.
         begin: told how many covers will be decoded, gives what to call with each number done.
     """
@@ -59,7 +58,7 @@ def check(
     began = time.monotonic()
     advance = begin(len(new))
     Image.init()  # load the decoders before the threads ask for them
-    workers = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+    workers = ThreadPoolExecutor(threads or covers.at_once())
     with warnings.catch_warnings(), workers:
         warnings.simplefilter("ignore")  # what Pillow warns of is refused in `read`, or harmless
         for path, why in zip(new, workers.map(lambda p: _why_not(p, size), new), strict=True):

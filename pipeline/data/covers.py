@@ -145,7 +145,7 @@ def pack(
             broken[item] = f"{name!r}: {error}"
 
     Image.init()  # load the decoders before the threads ask for them
-    with warnings.catch_warnings(), ThreadPoolExecutor(_threads()) as threads:
+    with warnings.catch_warnings(), ThreadPoolExecutor(at_once()) as threads:
         warnings.simplefilter("ignore")  # what Pillow warns of is refused in `read`, or harmless
         for _ in threads.map(decode, range(len(items))):
             pass  # raises here what is raised there
@@ -156,7 +156,7 @@ def pack(
     return Packed(dict(sorted(broken.items())), pl.DataFrame({"cover": digests}, DIGESTS))
 
 
-def _threads() -> int:
+def at_once() -> int:
     """Say how many covers are decoded at once: each may hold hundreds of MB."""
     return min(os.cpu_count() or 1, MAX_THREADS)
 

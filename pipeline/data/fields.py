@@ -10,11 +10,11 @@ from polars.exceptions import PolarsError
 
 from pipeline.data import ids, lines
 from pipeline.data.files import Stop
+from pipeline.data.lines import ROW
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 LARGEST = 9.2e18  # of a timestamp: 64 bits
 FRACTIONS = 1_000_000  # a timestamp with a fraction is kept in millionths
-ROW = "\0row"  # numbers the lines; no column is called so
 TIME = "a number of at most 64 bits"
 
 
@@ -62,11 +62,11 @@ def collect(
     try:
         frame = scan.select(line=ROW, **chosen).collect(engine="streaming")
     except PolarsError as error:
-        _blame(path, layout, rule)
+        lines.blame(path, rule, layout.separator, quoted=False, first=layout.first)
         raise Stop(f"{path}: can't be read ({error})") from error
     bad = frame.select(pl.col("line").filter(is_bad).min()).item()
     if bad is not None:
-        _blame(path, layout, rule)
+        lines.blame(path, rule, layout.separator, quoted=False, first=layout.first)
         raise Stop(f"{path}, line {bad}: a value is missing, or no {TIME}")
     if frame.is_empty():
         raise Stop(f"{path}: not one line of data in it; download or write it again")
@@ -114,7 +114,7 @@ def _times(whole: pl.Series, real: pl.Series, path: Path) -> tuple[pl.Series, li
     if not whole.null_count():
         return whole, []
     if (real == real.floor()).all():
-        return whole.fill_null(real.cast(pl.Int64)), []
+        return whole.fill_null(real.cast(pl.Int64, strict=False)), []
     if real.abs().max() >= LARGEST / FRACTIONS:  # type: ignore[operator]  # of floats a float
         raise Stop(
             f"{path}: some timestamps have fractions, and others are above {LARGEST / FRACTIONS:g};"
@@ -122,10 +122,3 @@ def _times(whole: pl.Series, real: pl.Series, path: Path) -> tuple[pl.Series, li
         )
     millionths = (real * FRACTIONS).round().cast(pl.Int64)
     return millionths, [f"{path.name}: timestamps have fractions, and were taken in millionths"]
-
-
-def _blame(path: Path, layout: Layout, rule: Callable[[list[str]], str | None]) -> None:
-    """Stop at the first row that breaks the rule, or has another number of columns."""
-    for line, _, problem in lines.survey(path, rule, layout.separator, quoted=False):
-        if line >= layout.first and problem:
-            raise Stop(f"{path}, line {line}: {problem}")

@@ -2,14 +2,16 @@
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from pipeline.data.files import Stop
 
 LONGEST = 1 << 24  # characters of a field; more means that a quote is not closed
 csv.field_size_limit(LONGEST)  # as it comes, 131,072: less than a title page, or a user's items
+QUOTING = 'a field that holds quotes, commas or line breaks stands in "…", its quotes doubled'
+ROW = "\0row"  # numbers the lines or rows of a table; no column is called so
 INTEGER = re.compile("[+-]?0{0,99}[0-9]{1,19}")
 QUOTED = re.compile('(?:^|(?<=,))"(?:[^"]|"")*"(?=,|\r?\n?$)')
 
@@ -42,40 +44,35 @@ def rows(path: Path, delimiter: str = ",", quoted: bool = True) -> Iterator[tupl
 
 def _rows(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str], str]]:
     """Read a table row by row, each with its text as it stands in the file."""
-    text: list[str] = []  # the lines of the row at hand
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(
-            _kept(file, text),
-            delimiter=delimiter,
-            strict=True,
-            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        )
-        line = 1
-        try:
-            for row in reader:
-                if row:
-                    yield line, row, "".join(text)
-                line = reader.line_num + 1
-                text.clear()
-        except UnicodeDecodeError:
-            raise Stop(_not_utf8(path)) from None
-        except csv.Error as error:
-            raise Stop(
-                f"{path}, line {line}: not a row of a CSV file ({error}); a field that holds "
-                'quotes, commas or line breaks stands in "…", its quotes doubled'
-            ) from None
+    with _open(path) as file:
+        for line, row, text, problem in _spanning(file, delimiter, quoted):
+            if problem := problem or _not_text(text):
+                raise Stop(f"{path}, line {line}: {problem}")
+            if row:
+                yield line, row, text
 
 
 def blame(
-    path: Path, rule: Callable[[list[str]], str | None], delimiter: str = ",", quoted: bool = True
+    path: Path,
+    rule: Callable[[list[str]], str | None],
+    delimiter: str = ",",
+    quoted: bool = True,
+    first: int = 1,
 ) -> None:
     """Stop at the first row that breaks a rule; the rule says how, or None where all is well.
+
+    Args:
+        path: the file; blank lines are skipped.
+        rule: says how a row breaks it.
+        delimiter: what stands between two fields.
+        quoted: whether quotes mean anything.
+        first: the line that the rule holds from.
 
     Raises:
         Stop: a row breaks the rule, or the file is no readable table at all.
     """
     for line, row, text in _rows(path, delimiter, quoted):
-        if problem := _unreadable(text, quoted) or rule(row):
+        if line >= first and (problem := _unreadable(text, quoted) or rule(row)):
             raise Stop(f"{path}, line {line}: {problem}")
 
 
@@ -97,10 +94,10 @@ def survey(
             own line alone.
     """
     read = _spanning if spans else _single
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    with _open(path) as file:
         for line, row, text, problem in read(file, delimiter, quoted):
             if row or problem:
-                found = problem or _unreadable(text, quoted) or _not_text(row)
+                found = problem or _unreadable(text, quoted) or _not_text(text)
                 yield line, row, found or rule(row)
 
 
@@ -132,7 +129,7 @@ def _spanning(file: Iterable[str], delimiter: str, quoted: bool) -> Iterator[_Ro
         except StopIteration:
             return
         except csv.Error as error:
-            yield line, [], "".join(text), f"not a row of a CSV file ({error})"
+            yield line, [], "".join(text), f"not a row of a CSV file ({error}); {QUOTING}"
         else:
             yield line, row, "".join(text), None
 
@@ -144,14 +141,21 @@ def _kept(lines: Iterable[str], text: list[str]) -> Iterator[str]:
         yield one
 
 
-def _not_text(row: Sequence[str]) -> str | None:
-    """Say whether a field holds bytes that are not UTF-8."""
-    whole = "".join(row)
+def _open(path: Path) -> TextIO:
+    """Open a text whose bytes that are not UTF-8 are kept, for `_not_text` to find."""
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _not_text(text: str) -> str | None:
+    """Say which byte of a row, as it stands in the file, is not UTF-8."""
+    if text.isascii():
+        return None
+    content = text.encode(errors="surrogateescape")
     try:
-        if not whole.isascii():
-            whole.encode()
-    except UnicodeEncodeError:
-        return "bytes that are not UTF-8; convert the file (iconv -t UTF-8)"
+        content.decode()
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{content[error.start]:02x} at place {error.start + 1}"
+        return f"{byte} is not UTF-8; convert the file (iconv -t UTF-8)"
     return None
 
 
@@ -168,19 +172,5 @@ def _unreadable(text: str, quoted: bool) -> str | None:
             "(tr '\\r' '\\n')"
         )
     if quoted and '"' in text and '"' in QUOTED.sub("", text):
-        return 'a quote within a field; a field that holds quotes stands in "…", its quotes doubled'
+        return f"a quote within a field; {QUOTING}"
     return None
-
-
-def _not_utf8(path: Path) -> str:
-    with path.open("rb") as file:
-        for line, content in enumerate(file, 1):
-            try:
-                content.decode()
-            except UnicodeDecodeError as error:
-                byte = content[error.start]
-                return (
-                    f"{path}, line {line}: byte 0x{byte:02x} at place {error.start + 1} is not "
-                    "UTF-8; convert the file (iconv -t UTF-8)"
-                )
-    return f"{path}: not UTF-8; convert the file (iconv -t UTF-8)"

@@ -250,13 +250,13 @@ def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
         seen.append(set(pair))
 
 
-def check_report(lists: Lists) -> None:
-    """See that there will be something to report, where the whole flow is asked for.
+def check_report(contents: Sequence[str]) -> None:
+    """See that there will be something to report.
 
     Raises:
         Stop: there are no contents.
     """
-    if not lists.contents:
+    if not contents:
         stop(
             "contents: []",
             "name at least one, or there is nothing to report; ids alone are trained by "

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-from pipeline.data import fields, lines, ninerec, raw
+import polars as pl
+
+from pipeline.data import fields, ids, lines, ninerec, raw
 from pipeline.data.files import Stop
 
 COLUMNS = ["user", "item", "timestamp"]
 RULE = "user item, then perhaps a timestamp, with one blank or one tab between, without a header"
+SINGLE = "(awk '{$1 = $1} 1', if no id holds a blank)"
 
 
 def read(folder: Path, language: str) -> raw.Raw:
@@ -24,7 +27,7 @@ def read(folder: Path, language: str) -> raw.Raw:
 
     def rule(row: list[str]) -> str | None:
         if len(row) != width and "" in row:
-            return f"two separators in a row, or one at an end; the rule is {RULE} (tr -s ' ')"
+            return f"two separators in a row, or one at an end; the rule is {RULE} {SINGLE}"
         if len(row) != width:
             return f"{len(row)} columns where the first line has {width}; the rule is {RULE}"
         if not (row[0] and row[1]):
@@ -33,6 +36,7 @@ def read(folder: Path, language: str) -> raw.Raw:
         return problem and f"{problem}; the rule is {RULE}"
 
     interactions, warnings = fields.interactions(path, layout, rule)
+    _check_first(interactions, path)
     table = ninerec.files_of(folder).items
     if table.exists():
         items, more = ninerec.read_items(table, language)
@@ -71,3 +75,20 @@ def _layout(path: Path) -> fields.Layout:
             raise Stop(f"{path}, line {line}: {text!r} is no interaction; the rule is {RULE}")
         return fields.Layout(COLUMNS[: len(row)], separator, first=1)
     raise Stop(f"{path}: not one line of data in it; the rule is {RULE}")
+
+
+def _check_first(interactions: pl.DataFrame, path: Path) -> None:
+    """See that the first line is no header: words, where all other ids are numbers."""
+    columns = [interactions[name] for name in ("user", "item")]
+    if all(map(_is_word_before_numbers, columns)):
+        raise Stop(
+            f"{path}, line {interactions['line'][0]}: {[column[0] for column in columns]} is a "
+            f"header, all other ids being numbers; the rule is {RULE}; take the line out"
+        )
+
+
+def _is_word_before_numbers(column: pl.Series) -> bool:
+    first, known = column[0], ids.names(column)
+    others = known.filter(known != first)
+    is_word = not any(map(str.isdigit, first))
+    return is_word and len(others) > 0 and others.str.contains("^[0-9]+$").all()

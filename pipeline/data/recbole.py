@@ -69,12 +69,7 @@ def read(folder: Path, columns: Table) -> raw.Raw:
     name = folder.absolute().name
     path, item_path = folder / f"{name}.inter", folder / f"{name}.item"
     header = read_header(path)
-    header.check(columns.user, "user", ("token",))
-    header.check(columns.item, "item", ("token",))
-    names = {columns.user: "user", columns.item: "item"}
-    if columns.timestamp:
-        header.check(columns.timestamp, "timestamp", ("float", "token"))
-        names[columns.timestamp] = "timestamp"
+    names = _names(header, columns)
 
     def rule(row: list[str]) -> str | None:
         found = header.fields(row)
@@ -118,6 +113,23 @@ def read_header(path: Path) -> Header:
             raise Stop(f"{path}, line 1: the field {name!r} stands there twice; rename one")
         types[name] = kind
     return Header(path, types)
+
+
+def _names(header: Header, columns: Table) -> dict[str, str]:
+    """Say what the fields of D.inter are that are read: user, item and perhaps timestamp."""
+    named = {"user": columns.user, "item": columns.item}
+    if columns.timestamp:
+        named["timestamp"] = columns.timestamp
+    names: dict[str, str] = {}
+    for role, name in named.items():
+        if name in names:
+            raise Stop(
+                f"params.yaml: prepare.table.{names[name]} and prepare.table.{role} both name the "
+                f"field {name!r}; the rule is a field each"
+            )
+        header.check(name, role, ("float", "token") if role == "timestamp" else ("token",))
+        names[name] = role
+    return names
 
 
 def _items(path: Path, columns: Table) -> tuple[pl.DataFrame, list[str]]:

@@ -8,11 +8,11 @@ from polars.exceptions import PolarsError
 
 from pipeline.data import ids, lines, raw
 from pipeline.data.files import Stop
+from pipeline.data.lines import ROW
 from pipeline.params import Section
 
 # column -> what is wrong with a value, or None
 Rules = dict[str, Callable[[str], str | None]]
-ROW = "\0row"  # numbers the rows; no column of one's own is called so
 
 
 class Table(Section):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,10 +179,16 @@ def needed_seconds(found: Survey, covers: Checked) -> float | None:
 
 
 def bytes_of(folder: Path) -> int:
-    """Add up the sizes of all files of a folder; 0 if it is not there."""
-    return sum(
-        (Path(above) / file).stat().st_size for above, _, files in os.walk(folder) for file in files
-    )
+    """Add up the sizes of all files of a folder, in no folder that is linked; 0 if it is not there.
+
+    A link to a file counts as what it leads to, one that leads nowhere as nothing.
+    """
+    found = 0
+    for above, _, files in os.walk(folder):
+        for file in files:
+            with suppress(OSError):
+                found += (Path(above) / file).stat().st_size
+    return found
 
 
 def table(verdicts: Sequence[Verdict]) -> str:

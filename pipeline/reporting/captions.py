@@ -182,7 +182,8 @@ def unstated(found: Evidence) -> list[str]:
     """Say which differences were asked for of runs that are not there."""
     pairs = [f"{run} {markdown.MINUS} {base}" for run, base in found.unstated]
     listed = ", ".join(map(markdown.escape, pairs))
-    return [f"Asked for, but one of their runs is not in `runs`: {listed}."] if pairs else []
+    why = "one of their runs is not in `runs`, or needs a source"
+    return [f"Asked for, but {why}: {listed}."] if pairs else []
 
 
 def counts(outcome: Outcome) -> str:

@@ -20,7 +20,7 @@ class Contrast(NamedTuple):
     metric: str
     difference: Estimate
     p: float  # corrected for all contrasts of the report
-    sd: float | None  # of the difference between seeds, where there are several
+    sd: float | None  # of the difference between seeds, where either run has several
     capped: bool
 
     @property
@@ -62,7 +62,7 @@ def _contrast(group: Group, run: Result, base: Result, metric: str) -> Contrast:
     by_user = mine.mean(axis=0) - other.mean(axis=0)
     p = significance.sign_flip(by_user)
     sd = None
-    if len(mine) == len(other):
+    if len(mine) == len(other) or 1 in (len(mine), len(other)):  # what trains nothing has one
         sd = results.spread(mine.mean(axis=1) - other.mean(axis=1))
     is_capped = run.capped or base.capped
     return Contrast(group, run.run, base.run, metric, results.bootstrap(by_user), p, sd, is_capped)

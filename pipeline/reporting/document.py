@@ -28,10 +28,7 @@ def write(found: Evidence, pictures: Mapping[str, Sequence[Picture]]) -> str:
         parts += _slices(outcomes, found)
         parts += ["### What the lists show of the catalogue", captions.CATALOGUE]
         parts.append(tables.catalogue(outcomes))
-    if found.contrasts:
-        about = captions.contrasts(found)
-        parts += ["## Differences", about, tables.contrasts(found.contrasts)]
-        parts += captions.unstated(found)
+    parts += _differences(found)
     if found.overlaps:
         title = f"## What the targets share with {markdown.escape(found.sources[0])}"
         parts += [title, captions.OVERLAP, tables.overlap(found.overlaps)]
@@ -91,6 +88,13 @@ def _slices(outcomes: Sequence[Outcome], found: Evidence) -> list[str]:
         captions.HISTORIES,
         tables.slices(outcomes, divisions.by_history, "items before"),
     ]
+
+
+def _differences(found: Evidence) -> list[str]:
+    parts = captions.unstated(found)
+    if found.contrasts:
+        parts = [captions.contrasts(found), tables.contrasts(found.contrasts), *parts]
+    return ["## Differences", *parts] if parts else []
 
 
 def _warnings(known: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -56,8 +56,9 @@ def megabytes(size: int | None) -> str:
 
 
 def flops(number: int) -> str:
-    """Show a number of floating point operations in billions."""
-    return f"{number / 1e9:,.3g} G"
+    """Show a number of floating point operations: three digits in billions, from 100 up all."""
+    billions = number / 1e9
+    return f"{billions:,.0f} G" if billions >= 99.95 else f"{billions:.3g} G"  # noqa: PLR2004
 
 
 def count(number: float | None) -> str:

@@ -36,11 +36,15 @@ def encoded(rows):
     return frame.with_columns(ids.encode(frame[name]) for name in ("user", "item"))
 
 
-def ninerec_folder(root, items=ITEMS, pairs=PAIRS, behaviour=None, name="D"):
-    folder = root / name
+def written(folder, files):
+    """Make a folder of files, texts or bytes by name; of those that are None there is none."""
     folder.mkdir(parents=True)
-    for file, text in (("item.csv", items), ("pair.csv", pairs), ("behaviour.tsv", behaviour)):
+    for name, text in files.items():
         if text is not None:
-            raw = text if isinstance(text, bytes) else text.encode()
-            (folder / f"{name}_{file}").write_bytes(raw)
+            (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return folder
+
+
+def ninerec_folder(root, items=ITEMS, pairs=PAIRS, behaviour=None, name="D"):
+    files = {"item.csv": items, "pair.csv": pairs, "behaviour.tsv": behaviour}
+    return written(root / name, {f"{name}_{end}": text for end, text in files.items()})

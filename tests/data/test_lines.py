@@ -19,6 +19,13 @@ def test_blame_names_the_line_and_the_rule(tmp_path):
         lines.blame(file, lambda row: f"{row[0]!r} has three letters" if len(row[0]) > 1 else None)
 
 
+def test_blame_begins_at_a_line(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text("head\n\nbad\n")
+    with pytest.raises(Stop, match=r"line 3: bad$"):
+        lines.blame(file, lambda row: row[0], first=2)
+
+
 def test_what_is_not_utf8_is_named(tmp_path):
     file = tmp_path / "x.csv"
     file.write_bytes(b"a,b\n" * 5000 + b"a,\xe9t\xe9\n")
@@ -99,7 +106,7 @@ def test_a_survey_goes_on_after_broken_rows(tmp_path):
     problems = {line: problem for line, _, problem in found if problem}
     assert [*problems] == [3, 4, 5, 6, 7, 8], "a quote without end spoils its own line alone"
     assert "not a row of a CSV file (unexpected end of data)" in problems[3]
-    assert problems[4] == "bytes that are not UTF-8; convert the file (iconv -t UTF-8)"
+    assert problems[4] == "byte 0xff at place 1 is not UTF-8; convert the file (iconv -t UTF-8)"
     assert problems[5].startswith("a quote within a field")
     assert problems[6] == "3 columns"
 

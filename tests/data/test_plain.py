@@ -1,22 +1,22 @@
 """Plain text: user and item on a line, and what stops the reader."""
 
 import gzip
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from pipeline.data import card, events, plain, prepare, readers, sequences
 from pipeline.data.files import Stop
-from tests.data.raw_files import PROTOCOL, TABLE, settings
+from tests.data.raw_files import PROTOCOL, TABLE, settings, written
 
 ML1M = Path(__file__).parents[3] / "shared/data/ml1m_sasrec/ml-1m.txt.gz"
 
 
 def folder(root, text, name="D"):
-    made = root / name
-    made.mkdir()
-    (made / f"{name}.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return made
+    return written(root / name, {f"{name}.txt": text})
 
 
 def rows(raw):
@@ -44,8 +44,10 @@ def test_timestamps_sort_and_the_files_order_breaks_their_ties(tmp_path):
 
 
 def test_timestamps_may_have_points_and_exponents(tmp_path):
-    raw = plain.read(folder(tmp_path, f"u a {2**62 + 1}\nu b 3.0\nu c 9.78E8\n"), "en")
-    assert [time for *_, time in rows(raw)] == [2**62 + 1, 3, 978_000_000]
+    whole = [2**63 - 1, 2**62 + 1, -(2**63)]  # the first as a float is 2^63, past 64 bits
+    text = "".join(f"u a {time}\n" for time in whole)
+    raw = plain.read(folder(tmp_path, f"{text}u b 3.0\nu c 9.78E8\n"), "en")
+    assert [time for *_, time in rows(raw)] == [*whole, 3, 978_000_000]
     assert raw.warnings == []
 
 
@@ -81,7 +83,7 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         (b"u a\nv b 3\n", r"line 2: 3 columns where the first line has 2; the rule is user item"),
         (b"u a 1\nv b\n", r"line 2: 2 columns where the first line has 3"),
         (b"u a\n\nv\n", r"line 3: 1 columns where the first line has 2"),
-        (b"u a\nv  b\n", r"line 2: two separators in a row, or one at an end; .*\(tr -s ' '\)"),
+        (b"u a\nv  b\n", r"line 2: two separators in a row, or one at an end; .*\(awk"),
         (b"u a\nv b \n", r"line 2: two separators in a row, or one at an end"),
         (b"u a\nv \n", r"line 2: an id is empty \(\['v', ''\]\)"),
         (b"u a\n b\n", r"line 2: an id is empty"),
@@ -90,13 +92,41 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         (b"u a 1\nv b nan\n", r"line 2: the timestamp 'nan' is not a number"),
         (b"u a 1\nv b 1e300\n", r"line 2: the timestamp '1e300' is not a number"),
         (b"u a 0.5\nv b 1e13\n", r"D\.txt: some timestamps have fractions, and others are above"),
-        (b"u a\nv \xff\n", r"line 2: bytes that are not UTF-8; convert the file \(iconv"),
+        (b"u a\nv \xff\n", r"line 2: byte 0xff at place 3 is not UTF-8; convert the file \(iconv"),
+        (
+            b"user_id item_id\n1 20\n2 30\n",
+            r"line 1: \['user_id', 'item_id'\] is a header, all oth",
+        ),
+        (
+            b"\nuser\titem\n1\t20\n",
+            r"line 2: .* is a header, .*without a header; take the line out",
+        ),
+        (b"u i t\n1 20 3\n", r"line 1: the timestamp 't' is not a number .*without a header"),
         (b"u a\rv b\r", r"line 1: 'u a\\r' is no interaction|line 1: the line ends in a carriage"),
     ],
 )
 def test_bad_lines_stop_with_file_line_and_rule(tmp_path, text, message):
     with pytest.raises(Stop, match=message):
         plain.read(folder(tmp_path, text), "en")
+
+
+@pytest.mark.parametrize("text", ["a b\n", "a 1\n1 2\n", "a b\n1 x\n", "x1 a\n1 2\n", "1 2\n3 a\n"])
+def test_a_first_line_that_may_be_ids_is_one_of_data(tmp_path, text):
+    assert len(plain.read(folder(tmp_path, text), "en").interactions) == text.count("\n")
+
+
+@pytest.mark.skipif(not shutil.which("awk"), reason="no awk here")
+@pytest.mark.parametrize(
+    "text", ["u a\nv  b\n", "u a\nv b  \n", "u\ta\nv\t\tb\n", "u\ta\nv\tb\t\n"]
+)
+def test_the_hint_on_separators_mends_them(tmp_path, text):
+    made = folder(tmp_path, text)
+    with pytest.raises(Stop, match="two separators in a row") as stop:
+        plain.read(made, "en")
+    hint = re.search(r"\(awk '(.*)',", str(stop.value))[1]
+    mended = subprocess.run(["awk", hint, made / "D.txt"], capture_output=True, check=True)
+    (made / "D.txt").write_bytes(mended.stdout)
+    assert rows(plain.read(made, "en")) == [("u", "a", 0), ("v", "b", 0)]
 
 
 def test_the_file_is_called_as_its_folder_or_is_the_only_one(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.data import prepare, recbole
 from pipeline.data.files import Stop
-from tests.data.raw_files import PROTOCOL, TABLE, settings
+from tests.data.raw_files import PROTOCOL, TABLE, settings, written
 
 COLUMNS = TABLE.model_copy(
     update={"user": "user_id", "item": "item_id", "timestamp": "timestamp", "id": "item_id",
@@ -18,13 +18,7 @@ ITEM = "item_id:token\ttitle:token_seq\tclass:token_seq\na\tA film\tcrime drama\
 
 
 def folder(root, inter=INTER, item=ITEM):
-    made = root / "D"
-    made.mkdir()
-    for kind, text in (("inter", inter), ("item", item)):
-        if text is not None:
-            raw = text if isinstance(text, bytes) else text.encode()
-            (made / f"D.{kind}").write_bytes(raw)
-    return made
+    return written(root / "D", {"D.inter": inter, "D.item": item})
 
 
 def columns(**changes):
@@ -119,12 +113,27 @@ HEAD = b"user_id:token\titem_id:token\ttimestamp:float\n"
         (HEAD + b"u\t\t1\n", r"line 2: 'item_id' is empty"),
         (HEAD + b"u\ta\t1\nu\tb\tnow\n", r"line 3: the timestamp 'now' is not a number of at most"),
         (HEAD + b"u\ta\t1\nu\tb\t\n", r"line 3: the timestamp '' is not a number"),
-        (HEAD + b"u\t\xff\t1\n", r"line 2: bytes that are not UTF-8"),
+        (HEAD + b"u\t\xff\t1\n", r"line 2: byte 0xff at place 3 is not UTF-8"),
     ],
 )
 def test_bad_interactions_stop_with_file_line_and_rule(tmp_path, inter, message):
     with pytest.raises(Stop, match=message):
         recbole.read(folder(tmp_path, inter), COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "both"),
+    [
+        (
+            {"item": "user_id"},
+            r"user and prepare\.table\.item both name the field 'user_id'; the r",
+        ),
+        ({"timestamp": "item_id"}, r"item and prepare\.table\.timestamp both name .* 'item_id'"),
+    ],
+)
+def test_a_field_is_one_thing(tmp_path, changes, both):
+    with pytest.raises(Stop, match=rf"params\.yaml: prepare\.table\.{both}"):
+        recbole.read(folder(tmp_path), columns(**changes))
 
 
 @pytest.mark.parametrize(

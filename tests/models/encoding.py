@@ -46,3 +46,21 @@ def encode(model, vectors, lengths):
     encoded = torch.zeros_like(vectors)
     encoded[is_item] = model(vectors[is_item], rows)
     return encoded
+
+
+def plain_layers(model):
+    """Torch's own encoder layers, in float64, with the weights of a pre-norm model's blocks."""
+    layers = []
+    for block in model.blocks:
+        layer = torch.nn.TransformerEncoderLayer(
+            WIDTH, 2, 4 * WIDTH, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
+        ).double()
+        with torch.no_grad():
+            layer.self_attn.in_proj_weight.copy_(block.qkv.weight)
+            layer.self_attn.out_proj.weight.copy_(block.out.weight)
+            layer.self_attn.in_proj_bias.zero_()
+            layer.self_attn.out_proj.bias.zero_()
+        layer.linear1, layer.linear2 = block.expand, block.contract
+        layer.norm1, layer.norm2 = block.norms
+        layers.append(layer.train())
+    return layers

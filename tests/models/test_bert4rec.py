@@ -4,30 +4,17 @@ import torch
 from pipeline.models import items, recommender
 from pipeline.models.bert4rec import Bert4rec
 from pipeline.models.rows import Rows
-from tests.models.encoding import LENGTH, SETTINGS, WIDTH, encode, encoder, histories
+from tests.models.encoding import LENGTH, SETTINGS, WIDTH, encode, encoder, histories, plain_layers
 
 
 def test_it_is_a_plain_transformer_encoder_with_pads_hidden():
     model = encoder("bert4rec")
     vectors, lengths = histories()
-    layers = []
-    for block in model.blocks:
-        layer = torch.nn.TransformerEncoderLayer(
-            WIDTH, 2, 4 * WIDTH, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
-        ).double()
-        with torch.no_grad():
-            layer.self_attn.in_proj_weight.copy_(block.qkv.weight)
-            layer.self_attn.out_proj.weight.copy_(block.out.weight)
-            layer.self_attn.in_proj_bias.zero_()
-            layer.self_attn.out_proj.bias.zero_()
-        layer.linear1, layer.linear2 = block.expand, block.contract
-        layer.norm1, layer.norm2 = block.norms
-        layers.append(layer.train())
     is_pad = torch.arange(LENGTH) >= lengths[:, None]
     # A history and [MASK] have L + 1 positions, the last of them the mask's at inference.
     places = (torch.arange(LENGTH) + LENGTH + 1 - lengths[:, None]).clamp(max=LENGTH)
     x = vectors + model.positions.weight[places]
-    for layer in layers:
+    for layer in plain_layers(model):
         x = layer(x, src_key_padding_mask=is_pad)
     expected = torch.nn.functional.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias, 1e-6)
     found = encode(model, vectors, lengths)

@@ -4,38 +4,16 @@ import pytest
 import torch
 
 from pipeline.data import files
-from pipeline.models.rows import Rows
-from pipeline.models.sasrec import Sasrec, SasrecSettings
+from pipeline.models.sasrec import Sasrec
+from tests.models.encoding import LENGTH, SETTINGS, WIDTH, encode, encoder, histories, plain_layers
 
-WIDTH, LENGTH = 8, 6
-NINEREC = SasrecSettings(
-    blocks=2, heads=2, norm="post", activation="relu", expansion=4, dropout=0.1
-)
+NINEREC = SETTINGS.sasrec
 PRE = NINEREC.model_copy(update={"norm": "pre", "activation": "gelu"})
 BOTH = pytest.mark.parametrize("settings", [NINEREC, PRE], ids=["post", "pre"])
 
 
-def encoder(settings, width=WIDTH):
-    torch.manual_seed(0)
-    made = Sasrec(width, LENGTH, settings).double().eval()
-    for parameter in made.parameters():  # biases and norms too, which begin at 0 and 1
-        torch.nn.init.normal_(parameter, std=0.5)
-    return made
-
-
-def histories(n=5, length=LENGTH):
-    generator = torch.Generator().manual_seed(1)
-    vectors = torch.randn(n, length, WIDTH, dtype=torch.float64, generator=generator)
-    return vectors, torch.tensor([6, 1, 3, 5, 2])[:n].clamp(max=length)
-
-
-def encode(model, vectors, lengths):
-    """Encode right-padded histories [B, T, D]: the same shape, 0 where there is no item."""
-    rows = Rows.of(lengths.numpy())
-    is_item = torch.arange(vectors.shape[1]) < lengths[:, None]
-    encoded = torch.zeros_like(vectors)
-    encoded[is_item] = model(vectors[is_item], rows)
-    return encoded
+def sasrec(settings):
+    return encoder("sasrec", settings=SETTINGS.model_copy(update={"sasrec": settings}))
 
 
 def plain_norm(x, norm):
@@ -78,7 +56,7 @@ def plain_ninerec(model, items, settings):
 
 
 def test_the_post_norm_preset_is_ninerecs_left_padded_sasrec():
-    model = encoder(NINEREC)
+    model = sasrec(NINEREC)
     vectors, lengths = histories()
     with torch.no_grad():
         encoded = encode(model, vectors, lengths)
@@ -104,7 +82,7 @@ def test_it_starts_as_ninerecs_does():
 
 @BOTH
 def test_positions_count_from_the_end(settings):
-    model = encoder(settings)
+    model = sasrec(settings)
     vectors, _ = histories(1)
     for length in (1, 4, LENGTH):
         used = []
@@ -121,24 +99,11 @@ def test_positions_count_from_the_end(settings):
 
 
 def test_the_pre_norm_form_is_plain_transformer_layers_with_a_norm_at_the_end():
-    model = encoder(PRE)
+    model = sasrec(PRE)
     vectors, _ = histories(1)
-    layers = []
-    for block in model.blocks:
-        layer = torch.nn.TransformerEncoderLayer(
-            WIDTH, 2, 4 * WIDTH, 0.0, "gelu", 1e-6, batch_first=True, norm_first=True
-        ).double()
-        with torch.no_grad():
-            layer.self_attn.in_proj_weight.copy_(block.qkv.weight)
-            layer.self_attn.out_proj.weight.copy_(block.out.weight)
-            layer.self_attn.in_proj_bias.zero_()
-            layer.self_attn.out_proj.bias.zero_()
-        layer.linear1, layer.linear2 = block.expand, block.contract
-        layer.norm1, layer.norm2 = block.norms
-        layers.append(layer.train())
     causal = torch.nn.Transformer.generate_square_subsequent_mask(LENGTH, dtype=torch.float64)
     x = vectors + model.positions.weight
-    for layer in layers:
+    for layer in plain_layers(model):
         x = layer(x, src_mask=causal)
     expected = torch.nn.functional.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias, 1e-6)
     found = encode(model, vectors, torch.tensor([LENGTH]))

@@ -102,9 +102,9 @@ def test_a_large_effect_stays_shown_among_hundreds_of_differences(monkeypatch):
 
 
 def test_any_two_runs_that_are_named_are_stated():
-    """Recommenders without training too, which have one seed; p is corrected for what is named."""
-    base, better = np.zeros((1, 300)), np.zeros((2, 300))
-    better[:, :20] = [[1], [0]]
+    """p is corrected for what is named."""
+    base, better = np.zeros((1, 300)), np.zeros((1, 300))
+    better[:, :20] = 0.5
     found = [result("itemknn", base), result("end2end_transfer", better), result("id", base)]
     pairs = [["end2end_transfer", "itemknn"], ["id", "end2end_transfer"], ["id", "popularity"]]
     stated = state(*found, pairs=pairs)
@@ -115,3 +115,16 @@ def test_any_two_runs_that_are_named_are_stated():
     assert [one.difference.mean for one in stated[::2]] == pytest.approx([10 / 300, -10 / 300])
     assert {one.sd for one in stated} == {None}
     assert [one.p for one in stated] == pytest.approx([min(1, 4 * 2**-19)] * 4)
+
+
+@pytest.mark.parametrize("pair", [["end2end", "popularity"], ["popularity", "end2end"]])
+def test_the_noise_of_seeds_counts_against_a_run_of_one_seed(pair):
+    """What trains nothing has one: seeds that hit 20 and 0 of 300 users are 20 / 300 apart."""
+    values = np.zeros((2, 300))
+    values[0, :20] = 1
+    found = result("end2end", values), result("popularity", np.zeros((1, 300)))
+    one, _ = state(*found, pairs=[pair])
+    assert one.p < contrasts.ALPHA and 0 not in (one.difference.low, one.difference.high)
+    assert abs(one.difference.mean) == pytest.approx(10 / 300)
+    assert one.sd == pytest.approx(20 / 300 / 2**0.5)  # 0.047
+    assert one.reading == "not shown"

@@ -31,6 +31,22 @@ def test_signed(share, shown):
     assert markdown.signed(share) == shown
 
 
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        (22_000_000, "0.022 G"),
+        (1_234_000_000, "1.23 G"),
+        (99_940_000_000, "99.9 G"),
+        (99_960_000_000, "100 G"),
+        (999_600_000_000, "1,000 G"),
+        (1_234_500_000_000, "1,234 G"),
+        (23_500_000_000_000, "23,500 G"),
+    ],
+)
+def test_flops(number, shown):
+    assert markdown.flops(number) == shown
+
+
 @pytest.mark.parametrize(("p", "shown"), [(1.0, "1"), (0.01234, "0.0123"), (0.0, "&lt; 0.0001")])
 def test_probability(p, shown):
     assert markdown.probability(p) == shown

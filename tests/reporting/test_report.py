@@ -167,7 +167,7 @@ def test_differences_that_cannot_be_stated_are_named(world):
     text = world.report()
     assert "all 8 differences" in text  # 2 pairs, 2 targets, 2 metrics
     assert any(f"end2end {MINUS} popularity" in row for row in rows(text, "near"))
-    lacking = f"one of their runs is not in `runs`: frozen {MINUS} frozen_paper."
+    lacking = f"is not in `runs`, or needs a source: frozen {MINUS} frozen_paper."
     assert lacking in text.replace("\\_", "_")
 
 
@@ -202,7 +202,23 @@ def test_with_ids_alone_nothing_is_compared(world):
         "end2end: [end2end]", "end2end: []"
     )
     params.FILE.write_text(text)
+    said = world.report()
+    assert "p is that of" not in said
+    about = said.partition("## Differences\n\n")[2].splitlines()[0].replace("\\_", "_")
+    assert about.startswith("Asked for, but one of their runs is not in `runs`, or needs a source:")
+    assert about.endswith(f"end2end_transfer {MINUS} end2end.")
+
+
+def test_where_no_difference_is_asked_for_none_is_spoken_of(world):
+    params.FILE.write_text(params.FILE.read_text().replace(str(PAIRS), "[]"))
     assert "Differences" not in world.report()
+
+
+def test_without_any_content_there_is_nothing_to_report(world):
+    params.FILE.write_text(params.FILE.read_text().replace("contents: [text]", "contents: []"))
+    with pytest.raises(files.Stop, match=r"contents: \[\]: name at least one, or there is nothing"):
+        world.report()
+    assert not (world.root / "report").exists()
 
 
 def test_the_oracle_is_a_row_where_it_is_known(world):
