@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.data.sequences import PAD
 
 SPARE = 8  # items found beyond k, so that ties at the end of a list mostly lie among those found
+CHUNK_NUMBERS = 1 << 17  # of vectors made float64 at once, so few that they stay in a core's cache
 SLACK = 1e-3  # of the tolerance: far more than the rounding of float64, far less than float32's
 
 
@@ -87,9 +88,20 @@ def of_scores(
 
 
 def exactly(queries: np.ndarray, items: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Score the items found for each user, [B, d], in float64: equal vectors score equally."""
-    wide = queries.astype(np.float64)[:, None, :]
-    return np.asarray(np.vecdot(wide, items[found].astype(np.float64)))
+    """Score the items found for each user, [B, d], in float64: equal vectors score equally.
+
+    It holds copies of CHUNK_NUMBERS numbers of vectors, however many users and items there are.
+    """
+    exact = np.empty(found.shape)
+    width = max(1, CHUNK_NUMBERS // max(1, items.shape[1]))
+    step = max(1, width // max(1, found.shape[1]))
+    for start in range(0, len(found), step):
+        users = slice(start, start + step)
+        wide = queries[users].astype(np.float64)[:, None, :]
+        for first in range(0, found.shape[1], width):
+            some = found[users, first : first + width]
+            exact[users, first : first + width] = np.vecdot(wide, items[some].astype(np.float64))
+    return exact
 
 
 def _unmasked(

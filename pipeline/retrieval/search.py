@@ -18,7 +18,6 @@ TOLERANCE = 4e-6
 
 CHUNK_USERS = 4096  # many: below 128,000 numbers of queries FAISS multiplies no matrices
 CHUNK_SCORES = 1 << 22  # scores held at once: users x depth, or users x items where exhaustive
-BLOCK_NUMBERS = 1 << 17  # numbers made float64 at once, so few that they stay in a core's cache
 
 
 class Ranks(NamedTuple):
@@ -211,12 +210,9 @@ def _settle(
     is_deep_enough = complete | (own - 2 * tolerance[:, 0] > scores[:, -1])
     is_past = (ahead > 2 * tolerance).sum(axis=1) >= depth
     unclear = np.flatnonzero(is_unclear & is_deep_enough & ~is_past)
-    step = max(1, CHUNK_SCORES // max(1, found.shape[1] * items.shape[1]))
-    for start in range(0, len(unclear), step):
-        users = unclear[start : start + step]
-        exact = recommended.exactly(queries[users], items, found[users])
-        exact -= recommended.exactly(queries[users], items, held_out[users, None])
-        ahead[users] = np.where(is_masked[users], -np.inf, exact)
+    exact = recommended.exactly(queries[unclear], items, found[unclear])
+    exact -= recommended.exactly(queries[unclear], items, held_out[unclear, None])
+    ahead[unclear] = np.where(is_masked[unclear], -np.inf, exact)
 
     better = (ahead > tolerance).sum(axis=1)
     tied = (np.abs(ahead) <= tolerance).sum(axis=1)
@@ -282,7 +278,7 @@ def _all_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Score all items in float64, [B, N + 1], without a float64 copy of all vectors."""
     scores = np.empty((len(queries), len(items)))
     wide = queries.astype(np.float64)
-    step = max(1, BLOCK_NUMBERS // max(1, items.shape[1]))
+    step = max(1, recommended.CHUNK_NUMBERS // max(1, items.shape[1]))
     for start in range(0, len(items), step):
         block = slice(start, start + step)
         scores[:, block] = wide @ items[block].astype(np.float64).T

@@ -1,5 +1,7 @@
 """The recommended lists, against one user after another in float64."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,6 +124,28 @@ def test_masks_longer_than_a_gpu_searches_are_listed_exhaustively(monkeypatch):
     monkeypatch.setattr(index.Flat, "limit", 20)
     lists = search.retrieve(queries, items, held, candidates, 10, 10).lists
     np.testing.assert_array_equal(lists, expected)
+
+
+def test_near_ties_of_many_users_are_scored_again_in_little_memory():
+    """All vectors at once would be 512 users x 58 items x 256 numbers x 12 bytes: 91 MB."""
+    queries, items, held, candidates = domain(1, users=512, width=256, duplicates=150)
+    tracemalloc.start()
+    lists = search.retrieve(queries, items, held, candidates, 10, 50).lists
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6
+    np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, 50))
+
+
+@pytest.mark.parametrize("numbers", [1, 40, 100, 1000])
+def test_exact_scores_do_not_depend_on_their_chunks(monkeypatch, numbers):
+    queries, items, _, _ = domain(2, users=9)
+    found = np.random.default_rng(0).integers(0, len(items), (9, 7))
+    monkeypatch.setattr(recommended, "CHUNK_NUMBERS", numbers)
+    exact = recommended.exactly(queries, items, found)
+    wide = items.astype(np.float64)[found]
+    expected = (queries.astype(np.float64)[:, None] * wide).sum(axis=2)
+    np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-12)
 
 
 def test_scores_of_all_items_by_hand():
