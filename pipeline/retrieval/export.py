@@ -15,8 +15,10 @@ from pipeline.retrieval import recommended
 
 # lists.parquet: ids as in the raw data, rank from 1, score the inner product
 LISTS = pl.Schema({"user": pl.String, "item": pl.String, "rank": pl.Int32, "score": pl.Float32})
-CHUNK_USERS = 4096  # whose lists are written at once
-UNSAFE = r"[\s%]"  # in an id of a TREC file: blanks part its fields, % begins what is escaped
+CHUNK_LINES = 1 << 19  # written at once: users x K
+# In an id of a TREC file blanks part its fields, and % begins what is escaped. Python parts at the
+# separators \x1c to \x1f too, which are no blanks to polars.
+UNSAFE = r"[\s\x1c-\x1f%]"
 
 
 class Best(NamedTuple):
@@ -35,10 +37,11 @@ def chunks(queries: np.ndarray, items: np.ndarray, lists: np.ndarray) -> Iterato
         items: [N + 1, D] float32, row i is item i.
         lists: [U, K] int32, as `search.retrieve` gives them.
     """
-    for start in range(0, len(lists), CHUNK_USERS):
-        users = np.arange(start, min(start + CHUNK_USERS, len(lists)))
-        listed = lists[users]
-        scores = recommended.exactly(queries[users], items, listed)
+    step = max(1, CHUNK_LINES // max(1, lists.shape[1]))
+    for start in range(0, len(lists), step):
+        own, listed = queries[start : start + step], lists[start : start + step]
+        scores = recommended.exactly(own, items, listed)
+        users = np.arange(start, start + len(listed))
         yield Best(users, listed, scores.astype(np.float32))
 
 
@@ -48,12 +51,14 @@ def folders(run: Path) -> list[Path]:
     Raises:
         Stop: there is no run.
     """
-    below = sorted(run.glob("*/run.json"), key=lambda path: (len(path.parent.name), path))
-    found = [run] if (run / "run.json").is_file() else [path.parent for path in below]
+    seeds = [path.parent for path in run.glob("*/run.json") if path.parent.name.isdecimal()]
+    is_one = (run / "run.json").is_file()
+    found = [run] if is_one else sorted(seeds, key=lambda folder: int(folder.name))
     if not found:
         raise files.Stop(
-            f"{run} holds no run: there is no run.json in it, nor in a folder of a seed; the rule "
-            "is artifacts/runs/<group>/<run>, as `dvc repro` writes them"
+            f"{run} holds no run: there is no run.json in it, nor in a folder of a seed, called by "
+            "its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` writes them; name "
+            "the run, not the group"
         )
     return found
 
