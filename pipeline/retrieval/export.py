@@ -57,8 +57,8 @@ def folders(run: Path) -> list[Path]:
     if not found:
         raise files.Stop(
             f"{run} holds no run: there is no run.json in it, nor in a folder of a seed, called by "
-            "its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` writes them; name "
-            "the run, not the group"
+            "its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` writes them; "
+            "name the run, not the group"
         )
     return found
 

@@ -156,6 +156,25 @@ def test_scores_of_all_items_by_hand():
     assert recommended.of_scores(scores, 9).tolist() == [[3, 5, 4, 1, 0, 0, 0, 0, 0]]
 
 
+def test_rounding_decides_among_contenders_by_hand():
+    """To one digit 0.98 and 1.02 are equal, and so are 0.5 and 0.52: item 1 comes before item 2."""
+    scores = np.array([[-np.inf, 0.98, 1.02, 0.5, 0.52]])
+    assert recommended.of_scores(scores, 3).tolist() == [[2, 1, 4]]
+    rounded = lambda row, found: np.round(scores[row, found], 1)  # noqa: E731
+    assert recommended.of_scores(scores, 3, 0.1, rounded).tolist() == [[1, 2, 3]]
+
+
+@settings(max_examples=200)
+@given(data=st.data(), k=st.integers(1, 15), floor=st.integers(-3, 3))
+def test_a_floor_changes_no_list(data, k, floor):
+    """Whether more or fewer than k scores are above it, at it or below it."""
+    shown = st.sampled_from([-np.inf, -2.0, -1.0, 0.0, 1.0, 2.0])
+    own = np.array(data.draw(st.lists(shown, min_size=1, max_size=20)))
+    best = sorted((-score, item) for item, score in enumerate(own) if score > -np.inf)[:k]
+    expected = [item for _, item in best] + [0] * (k - len(best))
+    assert recommended.of_scores(own[None], k, floor=floor).tolist() == [expected]
+
+
 @settings(max_examples=60)
 @given(data=st.data(), k=st.integers(1, 15))
 def test_lists_on_small_whole_numbers(data, k):
