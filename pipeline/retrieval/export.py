@@ -11,7 +11,7 @@ import polars as pl
 
 from pipeline.data import files, tables
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended
+from pipeline.retrieval import recommended, vectors
 
 # lists.parquet: ids as in the raw data, rank from 1, score the inner product
 LISTS = pl.Schema({"user": pl.String, "item": pl.String, "rank": pl.Int32, "score": pl.Float32})
@@ -63,17 +63,29 @@ def folders(run: Path) -> list[Path]:
     return found
 
 
-def check(run: Path, prepared: Path, items: pl.DataFrame) -> None:
-    """See that a run's items are those of a prepared domain.
+def check(run: Path, prepared: Path, domain: tables.Prepared) -> None:
+    """See that a run's items and users are those of a prepared domain, in the same order.
 
     Raises:
-        Stop: they are others.
+        Stop: they are others, or the run does not say whose users it has.
     """
     known = pl.read_parquet(run / "ids.parquet")["id"]
-    if not known.equals(items["id"]):
+    if not known.equals(domain.items["id"]):
         raise files.Stop(
-            f"{run}: its items ({len(known):,}) are not those of {prepared} ({len(items):,}); name "
-            "the prepared domain that it was trained on, or run `dvc repro`"
+            f"{run}: its items ({len(known):,}) are not those of {prepared} "
+            f"({len(domain.items):,}); name the prepared domain that it was trained on, or run "
+            "`dvc repro`"
+        )
+    users = files.read_json(run / "run.json").get("users_sha256")
+    if users is None:
+        raise files.Stop(
+            f"{run / 'run.json'} has no users_sha256, by which a run says whose lists it can give: "
+            "an older version wrote it; run `dvc repro`"
+        )
+    if users != vectors.digest(domain.users["id"]):
+        raise files.Stop(
+            f"{run}: its users are not the {len(domain.users):,} of {prepared}, or stand in "
+            "another order; name the prepared domain that it was trained on, or run `dvc repro`"
         )
 
 

@@ -1,5 +1,7 @@
 """Lists for other tools: what they read back is what our own metrics say."""
 
+import hashlib
+import json
 import re
 import sys
 import tracemalloc
@@ -43,6 +45,7 @@ def world(tmp_path, monkeypatch):
             np.save(made / f"queries_{part}.npy", rng.standard_normal((U, D), dtype=np.float32))
         domain.items.select("id").write_parquet(made / "ids.parquet")
         about = {"seed": seed, "capped": False, "run": folder.split("/")[0]}
+        about["users_sha256"] = hashlib.sha256(json.dumps(names).encode()).hexdigest()
         files.write_json(made / "run.json", about)
     monkeypatch.setattr(params, "FILE", tmp_path / "params.yaml")
     YAML().dump({"protocol": PROTOCOL}, tmp_path / "params.yaml")
@@ -217,6 +220,23 @@ def test_a_run_on_other_items_stops(world):
     ):
         write(world)
     assert not (world / "out").exists()
+
+
+def test_a_run_on_as_many_other_users_stops(world):
+    users = tables.load(world / "prepared").users.with_columns(pl.col("id").reverse())
+    users.write_parquet(world / "prepared/users.parquet")
+    message = r"id: its users are not the 50 of .*prepared, or stand in another order; name the"
+    with pytest.raises(files.Stop, match=message):
+        write(world)
+    assert not (world / "out").exists()
+
+
+def test_a_run_that_does_not_say_whose_users_it_has_stops(world):
+    described = files.read_json(world / "runs/id/run.json")
+    del described["users_sha256"]
+    files.write_json(world / "runs/id/run.json", described)
+    with pytest.raises(files.Stop, match=r"run\.json has no users_sha256, .*run `dvc repro`"):
+        write(world)
 
 
 def test_a_model_that_has_diverged_stops(world):
