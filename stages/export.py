@@ -59,7 +59,7 @@ def main(
             to = made / folder.relative_to(run)
             to.mkdir(exist_ok=True)
             model = vectors.load(folder, n_items, n_users)
-            export.check(folder, prepared, domain.items)
+            export.check(folder, prepared, domain)
             tag = f"{files.read_json(folder / 'run.json')['run']}-{model.seed}"
             own = (model.queries[part], model.items)
             cutoff = min(metrics.CUTOFF, k)

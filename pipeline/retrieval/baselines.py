@@ -1,6 +1,7 @@
 """Recommenders without training, ranked by the same rules: what any trained run must beat."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,14 +58,17 @@ def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int,
     step = max(1, CHUNK_SCORES // len(candidates))
     for start in range(0, len(better), step):
         users = np.arange(start, min(start + step, len(better)))
-        scores = (recent[users] @ similarities).toarray()
-        masked, tolerance = sequences.take(held_out.masked, users), 10.0**-DIGITS
+        scores, masked = (
+            (recent[users] @ similarities).toarray(),
+            sequences.take(held_out.masked, users),
+        )
+        allowed = search.allow(scores, masked, candidates)
         better[users], tied[users] = search.rank_scores(
-            scores, masked, held_out.items[users], candidates, depth, tolerance
+            allowed, held_out.items[users], depth, 10.0**-DIGITS
         )
         if k:
-            allowed = search.allow(np.round(scores, DIGITS), masked, candidates)
-            lists[users] = recommended.of_scores(allowed, k)
+            rounded = partial(_rounded, allowed)
+            lists[users] = recommended.of_scores(allowed, k, 2 * 10.0**-DIGITS, rounded, floor=0.0)
     return Found(Ranks(better, tied), lists)
 
 
@@ -88,6 +92,11 @@ def contentknn(
     recent = _incidence(sequences.last(held_out.histories, NEIGHBOURS_OF), len(candidates))
     queries = np.asarray(recent @ items, np.float32)
     return search.retrieve(queries, items, held_out, candidates, depth, k)
+
+
+def _rounded(scores: np.ndarray, row: int, found: np.ndarray) -> np.ndarray:
+    """Round the scores of the items found for one user, [n], so that equal ones are equal."""
+    return np.asarray(np.round(scores[row, found], DIGITS))
 
 
 def _incidence(lists: Lists, width: int) -> Any:  # noqa: ANN401  # scipy ships no types

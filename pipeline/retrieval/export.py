@@ -11,12 +11,14 @@ import polars as pl
 
 from pipeline.data import files, tables
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended
+from pipeline.retrieval import recommended, vectors
 
 # lists.parquet: ids as in the raw data, rank from 1, score the inner product
 LISTS = pl.Schema({"user": pl.String, "item": pl.String, "rank": pl.Int32, "score": pl.Float32})
-CHUNK_USERS = 4096  # whose lists are written at once
-UNSAFE = r"[\s%]"  # in an id of a TREC file: blanks part its fields, % begins what is escaped
+CHUNK_LINES = 1 << 19  # written at once: users x K
+# In an id of a TREC file blanks part its fields, and % begins what is escaped. Python parts at the
+# separators \x1c to \x1f too, which are no blanks to polars.
+UNSAFE = r"[\s\x1c-\x1f%]"
 
 
 class Best(NamedTuple):
@@ -35,10 +37,11 @@ def chunks(queries: np.ndarray, items: np.ndarray, lists: np.ndarray) -> Iterato
         items: [N + 1, D] float32, row i is item i.
         lists: [U, K] int32, as `search.retrieve` gives them.
     """
-    for start in range(0, len(lists), CHUNK_USERS):
-        users = np.arange(start, min(start + CHUNK_USERS, len(lists)))
-        listed = lists[users]
-        scores = recommended.exactly(queries[users], items, listed)
+    step = max(1, CHUNK_LINES // max(1, lists.shape[1]))
+    for start in range(0, len(lists), step):
+        own, listed = queries[start : start + step], lists[start : start + step]
+        scores = recommended.exactly(own, items, listed)
+        users = np.arange(start, start + len(listed))
         yield Best(users, listed, scores.astype(np.float32))
 
 
@@ -48,27 +51,41 @@ def folders(run: Path) -> list[Path]:
     Raises:
         Stop: there is no run.
     """
-    below = sorted(run.glob("*/run.json"), key=lambda path: (len(path.parent.name), path))
-    found = [run] if (run / "run.json").is_file() else [path.parent for path in below]
+    seeds = [path.parent for path in run.glob("*/run.json") if path.parent.name.isdecimal()]
+    is_one = (run / "run.json").is_file()
+    found = [run] if is_one else sorted(seeds, key=lambda folder: int(folder.name))
     if not found:
         raise files.Stop(
-            f"{run} holds no run: there is no run.json in it, nor in a folder of a seed; the rule "
-            "is artifacts/runs/<group>/<run>, as `dvc repro` writes them"
+            f"{run} holds no run: there is no run.json in it, nor in a folder of a seed, called by "
+            "its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` writes them; "
+            "name the run, not the group"
         )
     return found
 
 
-def check(run: Path, prepared: Path, items: pl.DataFrame) -> None:
-    """See that a run's items are those of a prepared domain.
+def check(run: Path, prepared: Path, domain: tables.Prepared) -> None:
+    """See that a run's items and users are those of a prepared domain, in the same order.
 
     Raises:
-        Stop: they are others.
+        Stop: they are others, or the run does not say whose users it has.
     """
     known = pl.read_parquet(run / "ids.parquet")["id"]
-    if not known.equals(items["id"]):
+    if not known.equals(domain.items["id"]):
         raise files.Stop(
-            f"{run}: its items ({len(known):,}) are not those of {prepared} ({len(items):,}); name "
-            "the prepared domain that it was trained on, or run `dvc repro`"
+            f"{run}: its items ({len(known):,}) are not those of {prepared} "
+            f"({len(domain.items):,}); name the prepared domain that it was trained on, or run "
+            "`dvc repro`"
+        )
+    users = files.read_json(run / "run.json").get("users_sha256")
+    if users is None:
+        raise files.Stop(
+            f"{run / 'run.json'} has no users_sha256, by which a run says whose lists it can give: "
+            "an older version wrote it; run `dvc repro`"
+        )
+    if users != vectors.digest(domain.users["id"]):
+        raise files.Stop(
+            f"{run}: its users are not the {len(domain.users):,} of {prepared}, or stand in "
+            "another order; name the prepared domain that it was trained on, or run `dvc repro`"
         )
 
 

@@ -4,11 +4,14 @@ Items stand by their score, computed in float64; equal scores by their number, t
 the lists depend neither on chunks nor on the rounding of a float32 search.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pipeline.data.sequences import PAD
 
 SPARE = 8  # items found beyond k, so that ties at the end of a list mostly lie among those found
+CHUNK_NUMBERS = 1 << 17  # of vectors made float64 at once, so few that they stay in a core's cache
 SLACK = 1e-3  # of the tolerance: far more than the rounding of float64, far less than float32's
 
 
@@ -55,41 +58,62 @@ def of_search(
 def of_scores(
     scores: np.ndarray,
     k: int,
-    queries: np.ndarray | None = None,
-    items: np.ndarray | None = None,
     slack: np.ndarray | float = 0.0,
+    exact: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    floor: float = -np.inf,
 ) -> np.ndarray:
     """List the best k by the scores of all items.
 
     Args:
         scores: [B, N + 1] float64, -inf where an item may not be retrieved.
         k: how many.
-        queries: [B, D] float32, where scores are inner products: those of a matrix product may
-            differ for equal vectors, so contenders are scored again, as `of_search` does.
-        items: [N + 1, D] float32, likewise.
         slack: [B] or one number, by which scores may be wrong.
+        exact: gives what counts instead, [n] float64, of a row and its contenders [n], ascending;
+            None where scores are exact.
+        floor: a score that most items of a row may share: where k are above it, they are looked at
+            alone.
 
     Returns:
         [B, k] int32, PAD where there are fewer.
     """
     lists = np.full((len(scores), k), PAD, np.int32)
     slacks = np.broadcast_to(slack, len(scores))
-    places = max(0, scores.shape[1] - k)
     for row, (own, allowance) in enumerate(zip(scores, slacks, strict=True)):
-        least = np.partition(own, places)[places] - allowance
-        best = np.flatnonzero((own >= least) & (own > -np.inf))
-        exact = own[best]
-        if queries is not None and items is not None:
-            exact = exactly(queries[row : row + 1], items, best[None])[0]
-        best = best[np.lexsort((best, -exact))][:k]
+        best = np.flatnonzero((own >= _kth(own, k, floor) - allowance) & (own > -np.inf))
+        deciding = own[best] if exact is None else exact(row, best)
+        best = best[np.argsort(-deciding, kind="stable")][:k]
         lists[row, : len(best)] = best
     return lists
 
 
 def exactly(queries: np.ndarray, items: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Score the items found for each user, [B, d], in float64: equal vectors score equally."""
-    wide = queries.astype(np.float64)[:, None, :]
-    return np.asarray(np.vecdot(wide, items[found].astype(np.float64)))
+    """Score the items found for each user, [B, d], in float64: equal vectors score equally.
+
+    It holds copies of CHUNK_NUMBERS numbers of vectors, however many users and items there are.
+    """
+    exact = np.empty(found.shape)
+    width = max(1, CHUNK_NUMBERS // max(1, items.shape[1]))
+    step = max(1, width // max(1, found.shape[1]))
+    for start in range(0, len(found), step):
+        users = slice(start, start + step)
+        wide = queries[users].astype(np.float64)[:, None, :]
+        for first in range(0, found.shape[1], width):
+            some = found[users, first : first + width]
+            exact[users, first : first + width] = np.vecdot(wide, items[some].astype(np.float64))
+    return exact
+
+
+def _kth(scores: np.ndarray, k: int, floor: float) -> float:
+    """Find the k-th best of [n] scores, or -inf; those up to `floor` only where they are needed.
+
+    A partition of scores that are mostly equal takes many times as long as one of other scores.
+    """
+    above = scores[scores > floor]
+    if len(above) >= k:
+        return float(np.partition(above, len(above) - k)[len(above) - k])
+    if floor == -np.inf or np.count_nonzero(scores >= floor) >= k:
+        return floor
+    return _kth(scores, k, -np.inf)
 
 
 def _unmasked(

@@ -1,6 +1,7 @@
 """Exact inner product search: where each held-out item stands, and what each user is shown."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,6 @@ TOLERANCE = 4e-6
 
 CHUNK_USERS = 4096  # many: below 128,000 numbers of queries FAISS multiplies no matrices
 CHUNK_SCORES = 1 << 22  # scores held at once: users x depth, or users x items where exhaustive
-BLOCK_NUMBERS = 1 << 17  # numbers made float64 at once, so few that they stay in a core's cache
 
 
 class Ranks(NamedTuple):
@@ -93,48 +93,43 @@ def retrieve(
         chunk, complete = queries[users], deep == len(rows)
         scores, places = index.search(chunk, deep)
         found, masked = rows[places], sequences.take(held_out.masked, users)
-        known = (chunk, items, scores, found, masked, held_out.items[users], tolerances[users])
-        better[users], tied[users], settled[users] = _stand(*known, depth, complete)
-        if k:
-            lists[users], listed[users] = recommended.of_search(
-                chunk, items, scores, found, _is_masked(found, masked, len(items)),
-                tolerances[users], k, complete,
-            )  # fmt: skip
-    for users, scores, masked in _exhaustive(~settled, queries, items, held_out):
-        better[users], tied[users] = rank_scores(
-            scores, masked, held_out.items[users], candidates, depth, tolerances[users]
+        is_masked = _is_masked(found, masked, len(items)) if k else None
+        known = (chunk, items, scores, found, masked, is_masked)
+        better[users], tied[users], settled[users] = _stand(
+            *known, held_out.items[users], tolerances[users], depth, complete
         )
-    for users, scores, masked in _exhaustive(~listed, queries, items, held_out):
-        allowed, slack = allow(scores, masked, candidates), recommended.SLACK * tolerances[users]
-        lists[users] = recommended.of_scores(allowed, k, queries[users], items, slack)
+        if is_masked is not None:
+            lists[users], listed[users] = recommended.of_search(
+                chunk, items, scores, found, is_masked, tolerances[users], k, complete
+            )
+    for users, scores in _exhaustive(~settled, queries, items, held_out, candidates):
+        better[users], tied[users] = rank_scores(
+            scores, held_out.items[users], depth, tolerances[users]
+        )
+    for users, scores in _exhaustive(~listed, queries, items, held_out, candidates):
+        exact = partial(_exact_row, queries[users], items)
+        slack = recommended.SLACK * tolerances[users]
+        lists[users] = recommended.of_scores(scores, k, slack, exact)
     ranks = _not_past(depth, reachable(held_out, candidates), better, tied)
     return Found(ranks, lists)
 
 
 def rank_scores(
-    scores: np.ndarray,
-    masked: Lists,
-    held_out: np.ndarray,
-    candidates: np.ndarray,
-    depth: int,
-    tolerance: np.ndarray | float = 0.0,
+    scores: np.ndarray, held_out: np.ndarray, depth: int, tolerance: np.ndarray | float = 0.0
 ) -> Ranks:
     """Rank each user's held-out item by the scores of all items, exhaustively.
 
     Args:
-        scores: [B, N + 1] float, the score of every item for every user.
-        masked: B rows, the items that may not be retrieved for each user.
+        scores: [B, N + 1] float, of every item for every user; -inf where it may not be retrieved.
         held_out: [B] int, the held-out items.
-        candidates: [N + 1] bool, the items that may be retrieved.
         depth: the largest K that is asked for; lower ranks are not told apart.
         tolerance: [B] or one number, scores so close are ties.
     """
-    allowed = allow(scores, masked, candidates)
-    own = allowed[np.arange(len(allowed)), held_out]
+    own = scores[np.arange(len(scores)), held_out]
     is_reachable = own > -np.inf
     own = np.where(is_reachable, own, np.inf)
-    better = (allowed > (own + tolerance)[:, None]).sum(axis=1)
-    tied = (allowed >= (own - tolerance)[:, None]).sum(axis=1) - better
+    better = (scores > (own + tolerance)[:, None]).sum(axis=1)
+    tied = (scores >= (own - tolerance)[:, None]).sum(axis=1) - better
     return _not_past(depth, is_reachable, better, tied)
 
 
@@ -160,6 +155,7 @@ def _stand(
     scores: np.ndarray,  # [B, d] float32, best first
     found: np.ndarray,  # [B, d] int, the items with these scores
     masked: Lists,
+    is_masked: np.ndarray | None,  # [B, d] bool, which of them are; None to look only where needed
     held_out: np.ndarray,
     tolerance: np.ndarray,  # [B]
     depth: int,
@@ -171,6 +167,10 @@ def _stand(
     settled = scores[:, -1] > own + 2 * tolerance
     better, tied = np.full(len(own), depth), np.zeros(len(own), np.int64)
     near = np.flatnonzero(~settled)
+    if is_masked is None:
+        is_near_masked = _is_masked(found[near], sequences.take(masked, near), len(items))
+    else:
+        is_near_masked = is_masked[near]
     better[near], tied[near], settled[near] = _settle(
         queries[near],
         items,
@@ -178,7 +178,7 @@ def _stand(
         found[near],
         own[near],
         tolerance[near],
-        _is_masked(found[near], sequences.take(masked, near), len(items)),
+        is_near_masked,
         held_out[near],
         depth,
         complete,
@@ -211,12 +211,9 @@ def _settle(
     is_deep_enough = complete | (own - 2 * tolerance[:, 0] > scores[:, -1])
     is_past = (ahead > 2 * tolerance).sum(axis=1) >= depth
     unclear = np.flatnonzero(is_unclear & is_deep_enough & ~is_past)
-    step = max(1, CHUNK_SCORES // max(1, found.shape[1] * items.shape[1]))
-    for start in range(0, len(unclear), step):
-        users = unclear[start : start + step]
-        exact = recommended.exactly(queries[users], items, found[users])
-        exact -= recommended.exactly(queries[users], items, held_out[users, None])
-        ahead[users] = np.where(is_masked[users], -np.inf, exact)
+    exact = recommended.exactly(queries[unclear], items, found[unclear])
+    exact -= recommended.exactly(queries[unclear], items, held_out[unclear, None])
+    ahead[unclear] = np.where(is_masked[unclear], -np.inf, exact)
 
     better = (ahead > tolerance).sum(axis=1)
     tied = (np.abs(ahead) <= tolerance).sum(axis=1)
@@ -268,21 +265,31 @@ def _rows(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _exhaustive(
-    marked: np.ndarray, queries: np.ndarray, items: np.ndarray, held_out: HeldOut
-) -> Iterator[tuple[np.ndarray, np.ndarray, Lists]]:
-    """Give the marked users some at a time, with their scores of all items and their masks."""
+    marked: np.ndarray,
+    queries: np.ndarray,
+    items: np.ndarray,
+    held_out: HeldOut,
+    candidates: np.ndarray,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Give the marked users some at a time, with their scores of all items, as `allow` does."""
     users = np.flatnonzero(marked)
     step = max(1, CHUNK_SCORES // len(items))
     for start in range(0, len(users), step):
         some = users[start : start + step]
-        yield some, _all_scores(queries[some], items), sequences.take(held_out.masked, some)
+        scores, masked = _all_scores(queries[some], items), sequences.take(held_out.masked, some)
+        yield some, allow(scores, masked, candidates)
+
+
+def _exact_row(queries: np.ndarray, items: np.ndarray, row: int, found: np.ndarray) -> np.ndarray:
+    """Score the items found for one of the queries, [n], so that equal vectors score equally."""
+    return np.asarray(recommended.exactly(queries[row : row + 1], items, found[None])[0])
 
 
 def _all_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Score all items in float64, [B, N + 1], without a float64 copy of all vectors."""
     scores = np.empty((len(queries), len(items)))
     wide = queries.astype(np.float64)
-    step = max(1, BLOCK_NUMBERS // max(1, items.shape[1]))
+    step = max(1, recommended.CHUNK_NUMBERS // max(1, items.shape[1]))
     for start in range(0, len(items), step):
         block = slice(start, start + step)
         scores[:, block] = wide @ items[block].astype(np.float64).T

@@ -26,9 +26,10 @@ class Estimate(NamedTuple):
 def bootstrap(values: np.ndarray, generator: np.random.Generator) -> Estimate:
     """Estimate a mean over users, with the percentile interval of resampled users.
 
-    For a paired comparison, `values` are the differences user by user. Most users share one of a
-    few values, so it is drawn how often each value occurs: the same distribution as drawing users
-    one by one, at a cost that does not grow with their number.
+    For a paired comparison, `values` are the differences user by user. Where users share values, it
+    is drawn how often each value occurs: the same distribution as drawing users one by one, at a
+    cost that grows with the different values. Of one seed they are few, however many users there
+    are; averages over several seeds are more, and grow with the users.
 
     Args:
         values: [U] float, one value a user.

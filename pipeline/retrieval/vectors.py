@@ -1,10 +1,13 @@
 """What a run leaves for retrieval: item and query vectors, once or once a seed; are they sound?"""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
 from pipeline.data import files
 from pipeline.data.sequences import PAD
@@ -34,6 +37,11 @@ def folders(run: Path, seeds: Sequence[int]) -> list[Path]:
                 "params.yaml, or run `dvc repro`."
             )
     return found
+
+
+def digest(ids: pl.Series) -> str:
+    """Name a table's ids in their order: SHA-256 of their list as JSON, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(ids.to_list()).encode()).hexdigest()
 
 
 def load(folder: Path, n_items: int, n_users: int) -> Trained:

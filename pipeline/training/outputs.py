@@ -9,6 +9,7 @@ import polars as pl
 from pipeline.content import encoders, processes, store
 from pipeline.data import files
 from pipeline.models import items, recommender
+from pipeline.retrieval import vectors
 from pipeline.training import grid, runs, schedule
 
 
@@ -19,13 +20,13 @@ def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> No
     """
     model, table = trained.model, work.prepared.items
     wanted = np.arange(len(table) + 1) > 0
-    vectors = model.item_vectors(wanted, work.machine.embed_batch)
+    item_vectors = model.item_vectors(wanted, work.machine.embed_batch)
     if not processes.is_first():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "items.npy", vectors)
+    np.save(folder / "items.npy", item_vectors)
     for name, held_out in (("valid", work.split.valid), ("test", work.split.test)):
-        np.save(folder / f"queries_{name}.npy", model.queries(held_out.histories, vectors))
+        np.save(folder / f"queries_{name}.npy", model.queries(held_out.histories, item_vectors))
     table.select("id").write_parquet(folder / "ids.parquet")
     write_model(folder, work, model)
     best, fitted = trained.last.best, trained.phases.values()
@@ -37,6 +38,7 @@ def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> No
         "best_phase": best.phase,
         "epochs": sum(one.epochs for one in fitted),
         "capped": any(one.capped for one in fitted),
+        "users_sha256": vectors.digest(work.prepared.users["id"]),  # whose query vectors these are
         "valid": {"hr@10": best.hr, "ndcg@10": best.ndcg},
     }
     files.write_json(folder / "run.json", described)

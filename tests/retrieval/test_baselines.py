@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from pipeline.data import sequences, split
-from pipeline.retrieval import baselines, metrics
+from pipeline.retrieval import baselines, metrics, search
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
 PAPER = split.Protocol(min_items=5, window=23, mask="window", catalogue="window", select="hr@10")
@@ -83,6 +83,45 @@ def test_itemknn_does_not_depend_on_its_chunks(monkeypatch, small):
     chunked = baselines.itemknn(small.train, small.test, small.candidates, 10, 3)
     np.testing.assert_array_equal(chunked.ranks, expected.ranks)
     np.testing.assert_array_equal(chunked.lists, expected.lists)
+
+
+def sparse():
+    """30 users of 2 to 15 items among 200, so that most similarities are 0."""
+    rng = np.random.default_rng(0)
+    rows = [rng.choice(200, rng.integers(5, 16)) + 1 for _ in range(30)]
+    return split.split(sequences.from_rows(rows), 200, PAPER)
+
+
+@pytest.mark.parametrize("k", [1, 60, 250])
+def test_itemknn_lists_are_those_of_all_scores_in_order(k):
+    """Cosines from the definition; some users have fewer than 60 above 0, none has 250 items."""
+    divided = sparse()
+    had = np.zeros((30, 201))
+    had[sequences.owners(divided.train), divided.train.items] = 1
+    lengths = np.maximum(np.sqrt((had**2).sum(axis=0)), 1)
+    cosines = had.T @ had / lengths / lengths[:, None]
+    lists = baselines.itemknn(divided.train, divided.test, divided.candidates, 10, k).lists
+    above = []
+    for user, listed in enumerate(lists):
+        recent = {*sequences.take(divided.test.histories, np.array([user])).items[-10:].tolist()}
+        masked = {*sequences.take(divided.test.masked, np.array([user])).items.tolist()}
+        scores = np.round(cosines[sorted(recent)].sum(axis=0), 9)
+        rivals = [item for item in np.flatnonzero(divided.candidates) if item not in masked]
+        best = sorted(rivals, key=lambda item: (-scores[item], item))[:k]
+        assert listed.tolist() == best + [0] * (k - len(best))
+        above.append((scores[rivals] > 0).sum())
+    assert min(above) < 60 < max(above)
+
+
+def test_itemknn_parts_no_scores_but_those_above_0_and_masks_once(monkeypatch):
+    """A partition of values that are mostly equal takes many times as long as of others."""
+    divided = sparse()
+    given, allowed, part, allow = [], [], np.partition, search.allow
+    monkeypatch.setattr(np, "partition", lambda values, k: given.append(values) or part(values, k))
+    monkeypatch.setattr(search, "allow", lambda *known: allowed.append(known) or allow(*known))
+    baselines.itemknn(divided.train, divided.test, divided.candidates, 10, 60)
+    assert 0 < len(given) < 30 and min(values.min() for values in given) > 0
+    assert len(allowed) == 1
 
 
 def test_contentknn_finds_the_item_that_says_the_same(small):

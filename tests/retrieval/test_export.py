@@ -1,6 +1,11 @@
 """Lists for other tools: what they read back is what our own metrics say."""
 
+import hashlib
+import json
 import re
+import sys
+import tracemalloc
+import urllib.parse
 
 import numpy as np
 import polars as pl
@@ -40,6 +45,7 @@ def world(tmp_path, monkeypatch):
             np.save(made / f"queries_{part}.npy", rng.standard_normal((U, D), dtype=np.float32))
         domain.items.select("id").write_parquet(made / "ids.parquet")
         about = {"seed": seed, "capped": False, "run": folder.split("/")[0]}
+        about["users_sha256"] = hashlib.sha256(json.dumps(names).encode()).hexdigest()
         files.write_json(made / "run.json", about)
     monkeypatch.setattr(params, "FILE", tmp_path / "params.yaml")
     YAML().dump({"protocol": PROTOCOL}, tmp_path / "params.yaml")
@@ -78,10 +84,8 @@ def test_ranx_reads_back_our_own_metrics(world, monkeypatch, part, mask):
         found = ranx.evaluate(qrels, run, names, make_comparable=True)
         ours = metrics.summary(ranks, [k])
         assert ours[f"hr@{k}"] > 0
-        is_hit = (ranks.tied > 0) & (ranks.better < k)
-        reciprocal = np.where(is_hit, 1 / (1 + ranks.better), 0).mean()
         assert [found[name] for name in names] == pytest.approx(
-            [ours[f"hr@{k}"], ours[f"ndcg@{k}"], reciprocal]
+            [ours[f"{name}@{k}"] for name in ("hr", "ndcg", "mrr")]
         )
 
 
@@ -127,6 +131,14 @@ def test_ids_are_escaped_as_in_an_address_where_they_must():
     assert export.escape(plain) is plain
 
 
+def test_nothing_that_parts_a_line_in_python_is_left_in_an_id():
+    blanks = [chr(code) for code in range(sys.maxunicode + 1) if len(f"a{chr(code)}b".split()) > 1]
+    assert {"\x1c", "\x1f", "\x85", "\u2028"} <= {*blanks}
+    for blank in blanks:
+        (escaped,) = export.escape(pl.Series([f"a{blank}b"]))
+        assert escaped.split() == [escaped] and urllib.parse.unquote(escaped) == f"a{blank}b"
+
+
 def test_several_seeds_have_a_folder_each(world, capsys):
     out = write(world, "frozen")
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
@@ -146,9 +158,26 @@ def test_one_seed_of_several_can_be_named(world):
 def test_many_chunks_are_one_file(world, monkeypatch):
     whole = pl.read_parquet(write(world) / "lists.parquet")
     (world / "out").rename(world / "before")
-    monkeypatch.setattr("pipeline.retrieval.export.CHUNK_USERS", 7)
+    monkeypatch.setattr("pipeline.retrieval.export.CHUNK_LINES", 7 * 20 + 19)
     assert pl.read_parquet(write(world) / "lists.parquet").equals(whole)
     assert (world / "out/run.trec").read_text() == (world / "before/run.trec").read_text()
+
+
+def test_few_lines_and_few_vectors_are_held_at_once(monkeypatch):
+    """All vectors at once would be 300 users x 200 items x 64 numbers x 12 bytes: 46 MB."""
+    rng = np.random.default_rng(0)
+    queries, items = (rng.standard_normal((n, 64), dtype=np.float32) for n in (300, 500))
+    lists = rng.integers(1, 500, (300, 200), np.int32)
+    tracemalloc.start()
+    (whole,) = export.chunks(queries, items, lists)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4e6
+    monkeypatch.setattr("pipeline.retrieval.export.CHUNK_LINES", 1000)
+    parts = [*export.chunks(queries, items, lists)]
+    assert [len(best.users) for best in parts] == [5] * 60
+    for part, expected in zip(zip(*parts, strict=True), whole, strict=True):
+        np.testing.assert_array_equal(np.concatenate(part), expected)
 
 
 def test_more_than_the_candidates_stops_naming_both(world):
@@ -171,6 +200,18 @@ def test_a_folder_without_a_run_stops(world):
         write(world, "none")
 
 
+def test_the_runs_of_a_group_are_no_seeds(world):
+    message = r"runs holds no run: .*called by its number; .*name the run, not the group"
+    with pytest.raises(files.Stop, match=message):
+        write(world, "")
+    assert not (world / "out").exists()
+
+
+def test_seeds_come_in_order_of_their_numbers(world):
+    (world / "runs/frozen/1").rename(world / "runs/frozen/10")
+    assert [folder.name for folder in export.folders(world / "runs/frozen")] == ["2", "10"]
+
+
 def test_a_run_on_other_items_stops(world):
     ids = pl.read_parquet(world / "runs/id/ids.parquet")["id"].reverse()
     ids.to_frame().write_parquet(world / "runs/id/ids.parquet")
@@ -179,6 +220,23 @@ def test_a_run_on_other_items_stops(world):
     ):
         write(world)
     assert not (world / "out").exists()
+
+
+def test_a_run_on_as_many_other_users_stops(world):
+    users = tables.load(world / "prepared").users.with_columns(pl.col("id").reverse())
+    users.write_parquet(world / "prepared/users.parquet")
+    message = r"id: its users are not the 50 of .*prepared, or stand in another order; name the"
+    with pytest.raises(files.Stop, match=message):
+        write(world)
+    assert not (world / "out").exists()
+
+
+def test_a_run_that_does_not_say_whose_users_it_has_stops(world):
+    described = files.read_json(world / "runs/id/run.json")
+    del described["users_sha256"]
+    files.write_json(world / "runs/id/run.json", described)
+    with pytest.raises(files.Stop, match=r"run\.json has no users_sha256, .*run `dvc repro`"):
+        write(world)
 
 
 def test_a_model_that_has_diverged_stops(world):

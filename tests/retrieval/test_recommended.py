@@ -1,5 +1,7 @@
 """The recommended lists, against one user after another in float64."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,12 +126,53 @@ def test_masks_longer_than_a_gpu_searches_are_listed_exhaustively(monkeypatch):
     np.testing.assert_array_equal(lists, expected)
 
 
+def test_near_ties_of_many_users_are_scored_again_in_little_memory():
+    """All vectors at once would be 512 users x 58 items x 256 numbers x 12 bytes: 91 MB."""
+    queries, items, held, candidates = domain(1, users=512, width=256, duplicates=150)
+    tracemalloc.start()
+    lists = search.retrieve(queries, items, held, candidates, 10, 50).lists
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6
+    np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, 50))
+
+
+@pytest.mark.parametrize("numbers", [1, 40, 100, 1000])
+def test_exact_scores_do_not_depend_on_their_chunks(monkeypatch, numbers):
+    queries, items, _, _ = domain(2, users=9)
+    found = np.random.default_rng(0).integers(0, len(items), (9, 7))
+    monkeypatch.setattr(recommended, "CHUNK_NUMBERS", numbers)
+    exact = recommended.exactly(queries, items, found)
+    wide = items.astype(np.float64)[found]
+    expected = (queries.astype(np.float64)[:, None] * wide).sum(axis=2)
+    np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-12)
+
+
 def test_scores_of_all_items_by_hand():
     """Allowed are items 1, 3, 4 and 5; 3 and 5 are equal."""
     scores = np.array([[-np.inf, 0.5, -np.inf, 2.0, 1.0, 2.0]])
     assert recommended.of_scores(scores, 3).tolist() == [[3, 5, 4]]
     assert recommended.of_scores(scores, 5).tolist() == [[3, 5, 4, 1, 0]]
     assert recommended.of_scores(scores, 9).tolist() == [[3, 5, 4, 1, 0, 0, 0, 0, 0]]
+
+
+def test_rounding_decides_among_contenders_by_hand():
+    """To one digit 0.98 and 1.02 are equal, and so are 0.5 and 0.52: item 1 comes before item 2."""
+    scores = np.array([[-np.inf, 0.98, 1.02, 0.5, 0.52]])
+    assert recommended.of_scores(scores, 3).tolist() == [[2, 1, 4]]
+    rounded = lambda row, found: np.round(scores[row, found], 1)  # noqa: E731
+    assert recommended.of_scores(scores, 3, 0.1, rounded).tolist() == [[1, 2, 3]]
+
+
+@settings(max_examples=200)
+@given(data=st.data(), k=st.integers(1, 15), floor=st.integers(-3, 3))
+def test_a_floor_changes_no_list(data, k, floor):
+    """Whether more or fewer than k scores are above it, at it or below it."""
+    shown = st.sampled_from([-np.inf, -2.0, -1.0, 0.0, 1.0, 2.0])
+    own = np.array(data.draw(st.lists(shown, min_size=1, max_size=20)))
+    best = sorted((-score, item) for item, score in enumerate(own) if score > -np.inf)[:k]
+    expected = [item for _, item in best] + [0] * (k - len(best))
+    assert recommended.of_scores(own[None], k, floor=floor).tolist() == [expected]
 
 
 @settings(max_examples=60)

@@ -107,6 +107,17 @@ def test_no_user_is_given_the_mask_of_another(monkeypatch):
     np.testing.assert_array_equal(search.rank(queries, items, held, candidates, 10), expected)
 
 
+@pytest.mark.parametrize("k", [0, 10])
+def test_each_mask_is_looked_at_once(monkeypatch, k):
+    """Every held-out item is among the first, so that ranks ask for every mask; so do lists."""
+    _, items, held, candidates = domain(8)
+    looked, is_masked = [], search._is_masked
+    note = lambda found, *known: looked.append(len(found)) or is_masked(found, *known)  # noqa: E731
+    monkeypatch.setattr(search, "_is_masked", note)
+    search.retrieve(items[held.items], items, held, candidates, 10, k)
+    assert sum(looked) == len(held.items)
+
+
 def test_masks_longer_than_a_gpu_searches_are_ranked_exhaustively(monkeypatch):
     """A GPU finds so many neighbours at most: here as if 15, with users who mask up to 12."""
     queries, items, held, candidates = domain(2)

@@ -47,6 +47,9 @@ def test_a_run_folder_has_all_that_later_tools_need(run, done):
     }
     ids = pl.read_parquet(folder / "ids.parquet")["id"].to_list()
     assert ids == [f"i{n}" for n in range(1, N_ITEMS + 1)]
+    whose = files.read_json(folder / "run.json")["users_sha256"]
+    assert whose == vectors.digest(made.prepared.users["id"])
+    assert whose != vectors.digest(made.prepared.users["id"].reverse())
 
 
 @pytest.mark.parametrize("run", ["id", "frozen", "end2end"])
