@@ -43,7 +43,7 @@ HISTORIES = (
     "protocol cuts the longest (with the paper's 23, 20 is the most)."
 )
 WORK = (
-    "*FLOPs a step* are those of one real training step, forward and backward, of all processes: "
+    "*FLOPs a step* are those of one real training step, forward and backward, in one process: "
     "two for each multiplication with its addition in matrix products, convolutions and attention, "
     "nothing else; what is kept of an encoder's prefix is not computed anew. *an epoch* is its "
     "time with validation, of the first seed at the chosen point; *to the best epoch* is the time "

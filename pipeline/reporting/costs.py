@@ -29,7 +29,7 @@ class Cost(BaseModel):
     probe_epoch_seconds: float | None = None  # with validation
     joint_epoch_seconds: float | None = None
     best_epoch_seconds: float | None = None  # of one training, until its best epoch
-    probe_step_flops: int | None = None  # of one step, of all processes
+    probe_step_flops: int | None = None  # of one step, in one process
     joint_step_flops: int | None = None
     run_bytes: int | None = None  # of the run folder
     embeddings_bytes: int | None = None  # of the vectors that the run reads
