@@ -145,8 +145,7 @@ def ours(place: Path, length: int, epochs: int) -> Outcome:
     tower = items.IdTower(len(parts.candidates) - 1, WIDTH)
     model = recommender.Recommender(tower, encoder)
     planned = plan(epochs)
-    drawn = planned.negatives  # none, with this loss
-    feed = batches.Batches(parts.train, parts.candidates, BATCH, planned.loss, drawn, seed=0)
+    feed = batches.of_plan(parts, planned, encoder.masking, seed=0)
     phase = loop.Phase(model, planned, 0, Keeper(place, every=float("inf")))
     seconds = []
     for epoch in range(epochs):

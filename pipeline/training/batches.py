@@ -16,9 +16,11 @@ from torch import Tensor
 from pipeline.content import device, processes
 from pipeline.data import files, sequences
 from pipeline.data.sequences import Lists
+from pipeline.data.split import Split
 from pipeline.models.rows import Masking, Rows
 from pipeline.training import negatives
 from pipeline.training.negatives import LossName, Negatives
+from pipeline.training.schedule import Plan
 
 AHEAD = 3  # batches made while a GPU works on another
 
@@ -225,6 +227,12 @@ class Batches:
                     yield made.popleft().result()
             while made:
                 yield made.popleft().result()
+
+
+def of_plan(split: Split, plan: Plan, masking: Masking | None, seed: int) -> Batches:
+    """Give the batches that a phase learns from on a domain; the rest as `Batches` takes it."""
+    users, drawn = plan.batch_users, plan.negatives
+    return Batches(split.train, split.candidates, users, plan.loss, drawn, seed, masking)
 
 
 def slots(

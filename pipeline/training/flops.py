@@ -52,15 +52,7 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
     if processes.size() > 1:
         return None
     where = next(model.users.parameters()).device
-    feed = batches.Batches(
-        split.train,
-        split.candidates,
-        plan.batch_users,
-        plan.loss,
-        plan.negatives,
-        0,
-        model.users.masking,
-    )
+    feed = batches.of_plan(split, plan, model.users.masking, seed=0)
     batch = next(iter(feed.epoch(0, 0, where)))
     modes = {module: module.training for module in model.modules()}
     learning = [p for p in model.parameters() if p.requires_grad]

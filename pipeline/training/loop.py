@@ -230,15 +230,7 @@ def fit(
     Raises:
         Stop: the loss is not finite, or the device's memory is too small.
     """
-    feed = batches.Batches(
-        split.train,
-        split.candidates,
-        plan.batch_users,
-        plan.loss,
-        plan.negatives,
-        seed,
-        model.users.masking,
-    )
+    feed = batches.of_plan(split, plan, model.users.masking, seed)
     progress = Progress(plan.phase, plan.batch_users)
     phase = Phase(model, plan, seed, keeper)
     if not phase.resume():
