@@ -102,14 +102,13 @@ def retrieve(
             lists[users], listed[users] = recommended.of_search(
                 chunk, items, scores, found, is_masked, tolerances[users], k, complete
             )
-    for users, scores in _exhaustive(~settled, queries, items, held_out, candidates):
-        better[users], tied[users] = rank_scores(
-            scores, held_out.items[users], depth, tolerances[users]
-        )
-    for users, scores in _exhaustive(~listed, queries, items, held_out, candidates):
-        exact = partial(_exact_row, queries[users], items)
-        slack = recommended.SLACK * tolerances[users]
-        lists[users] = recommended.of_scores(scores, k, slack, exact)
+    for users, scores in _exhaustive(~(settled & listed), queries, items, held_out, candidates):
+        ranked, shown = ~settled[users], ~listed[users]
+        some, own = users[ranked], scores[ranked]
+        better[some], tied[some] = rank_scores(own, held_out.items[some], depth, tolerances[some])
+        some, own = users[shown], scores[shown]
+        exact = partial(_exact_row, queries[some], items)
+        lists[some] = recommended.of_scores(own, k, recommended.SLACK * tolerances[some], exact)
     ranks = _not_past(depth, reachable(held_out, candidates), better, tied)
     return Found(ranks, lists)
 

@@ -92,6 +92,19 @@ def test_a_collapsed_model_recommends_the_first_items_to_all():
     assert lists[::2].tolist() == [[2, 3, 4]] * 15 and lists[1::2].tolist() == [[1, 3, 4]] * 15
 
 
+def test_a_user_whose_rank_and_list_are_both_uncertain_is_scored_once(monkeypatch):
+    scored, all_scores = [], search._all_scores
+
+    def note(queries, items):
+        scored.append(len(queries))
+        return all_scores(queries, items)
+
+    monkeypatch.setattr(search, "_all_scores", note)
+    held = held_out(np.arange(30) + 1, [[]] * 30)
+    search.retrieve(np.ones((30, 8)), np.ones((51, 8)), held, np.arange(51) > 0, 3, 3)
+    assert sum(scored) == 30
+
+
 def test_scores_that_float32_takes_for_equal_are_told_apart():
     """Ten items a user lie within the tolerance: float32 finds them in any order."""
     queries, items, _, candidates = domain(4, users=30)
