@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +25,8 @@ from pipeline.machine import PrefixCache
 
 GPU_CHUNK = 256  # items a pass there; fixed, as CHUNK is, so that filling again gives equal bytes
 DATA, ABOUT = "activations.bin", "about.json"
+SAID = {"bytes", "dtype", "is_ragged", "made_of", "seconds", "shape"}  # in ABOUT
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Kept:
@@ -77,8 +80,9 @@ def keep(
     Args:
         encoder: with what trains of it unfrozen, on any device.
         content: the items.
-        root: the scratch folder in which activations are kept, under a name that stands for all
-            they depend on: frozen weights, how many blocks, precision, contents and code.
+        root: the scratch folder of this domain's activations, kept under a name that stands for all
+            they depend on: frozen weights, how many blocks, precision, contents and code. What is
+            there of another encoder, or of contents that have changed, is dropped with a warning.
         where: the device that encodes.
         cache: `off` never keeps; `required` stops where `auto` goes without.
 
@@ -95,24 +99,38 @@ def keep(
                 f"machine.prefix_cache is 'required', but the blocks of {name} can't be run apart. "
                 "Set it to 'auto': training is the same and takes longer."
             )
-        sys.stderr.write(f"prefix: the blocks of {name} can't be run apart; nothing is kept\n")
+        if processes.is_first():
+            sys.stderr.write(f"prefix: the blocks of {name} can't be run apart; nothing is kept\n")
         return content
-    described = [
-        encoder.specification,
-        encoders.weights(encoder, frozen=True),
-        encoder.layers,
-        str(_dtype(encoder, where)),
-        content.digest(),
-    ]
-    folder = root / f"prefix-{scratch.key(described, [], [Path(__file__).parent])}"
+    made_of = {
+        "encoder": encoder.specification,
+        "weights": encoders.weights(encoder, frozen=True),
+        "layers": encoder.layers,
+        "dtype": str(_dtype(encoder, where)),
+        "contents": content.digest(),
+    }
+    key = scratch.key(made_of, [], [Path(__file__).parent])
+    folder = root / f"{encoder.modality}-{key}"
     with processes.alone(folder):
-        if processes.is_first() and not _is_whole(folder):
-            fill(encoder.to(where), content, folder)  # while the others wait
-    return Kept(folder, content, where)
+        if processes.is_first():  # while the others wait
+            for other in root.glob(f"{encoder.modality}-*"):
+                if other.is_dir() and other != folder:
+                    _drop(other, made_of)
+            if not _is_whole(folder):
+                scratch.clear(folder)
+                fill(encoder.to(where), content, folder, made_of)
+        processes.wait()
+        return Kept(folder, content, where)  # mapped before another command may drop it
 
 
-def fill(encoder: Encoder, content: Content, folder: Path) -> None:
+def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str, object]) -> None:
     """Run the frozen part on every item, longest first, and write what comes out.
+
+    Args:
+        encoder: on the device that encodes.
+        content: the items.
+        folder: where to write; it need not be there.
+        made_of: what the activations depend on, to be written beside them.
 
     Raises:
         files.Stop: the disk is too small; nothing of the activations is left.
@@ -141,17 +159,19 @@ def fill(encoder: Encoder, content: Content, folder: Path) -> None:
                     about = {"is_ragged": is_ragged, "shape": shape, "bytes": size}
                     _check_room(folder, size)
                 rows = hidden[made[MASK].bool()] if is_ragged else hidden
-                rows.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().tofile(file)
+                # Not `tofile`, which does not say that it failed for want of room.
+                file.write(rows.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
                 progress.advance(len(some))
             file.flush()
             os.fsync(file.fileno())
+        seconds = time.perf_counter() - began
+        about |= {"dtype": str(dtype), "made_of": made_of, "seconds": seconds}
+        files.write_json(folder / ABOUT, about)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             _no_room(folder, about.get("bytes", 0), shutil.disk_usage(folder.parent).free)
         raise
-    about |= {"dtype": str(dtype), "seconds": time.perf_counter() - began}
-    files.write_json(folder / ABOUT, about)
 
 
 def _rows(content: Content, items: np.ndarray, is_ragged: bool) -> list[int]:
@@ -161,21 +181,46 @@ def _rows(content: Content, items: np.ndarray, is_ragged: bool) -> list[int]:
 
 
 def _dtype(encoder: Encoder, where: torch.device) -> torch.dtype:
-    """Give the precision activations are kept in: the device's, or the encoder's if wider."""
-    return encoder.dtype if encoder.dtype == torch.float64 else device.precision(where)
+    """Give the precision activations are kept in: the device's, or the encoder's if wider.
+
+    Whole vectors, where nothing trains, are kept as `embed` keeps them.
+    """
+    is_whole = encoder.dtype == torch.float64 or encoder.is_frozen
+    return encoder.dtype if is_whole else device.precision(where)
+
+
+def _about(folder: Path) -> dict[str, Any] | None:
+    """Read what is said of kept activations; nothing where they were not written to their end."""
+    try:
+        found = files.read_json(folder / ABOUT)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() >= SAID else None
 
 
 def _is_whole(folder: Path) -> bool:
     """Tell whether activations were kept to their end; warn where they are cut off."""
-    if not (folder / ABOUT).is_file():
+    if not folder.is_dir():
         return False
-    wanted = files.read_json(folder / ABOUT)["bytes"]
+    about = _about(folder)
     found = (folder / DATA).stat().st_size if (folder / DATA).is_file() else 0
-    if found != wanted:
-        sys.stderr.write(
-            f"prefix: {folder / DATA} has {found:,} of {wanted:,} bytes; it is made anew\n"
-        )
-    return bool(found == wanted)
+    if about is not None and found == about["bytes"]:
+        return True
+    of = "" if about is None else f" of {about['bytes']:,}"
+    sys.stderr.write(
+        f"prefix: {folder / DATA} is cut off, it has {found:,}{of} bytes; it is made anew\n"
+    )
+    return False
+
+
+def _drop(folder: Path, made_of: Mapping[str, object]) -> None:
+    """Remove activations that are none of the present encoder and contents, unless in use."""
+    about = _about(folder)
+    if not scratch.drop(folder):
+        return
+    was = {} if about is None else about["made_of"]
+    differing = ", ".join(name for name in made_of if was.get(name) != made_of[name]) or "code"
+    sys.stderr.write(f"prefix: {folder} was made of other {differing}; it is dropped\n")
 
 
 def _check_room(folder: Path, needed: int) -> None:

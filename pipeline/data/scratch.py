@@ -34,12 +34,23 @@ def locked(folder: Path) -> contextlib.AbstractContextManager[bool]:
     Returns:
         A context that gives whether another process was waited for: it may have finished the work.
     """
-    return locks.held(folder.with_name(f"{folder.name}.lock"))
+    return locks.held(_lock(folder))
 
 
 def clear(folder: Path) -> None:
     """Remove a scratch folder."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def drop(folder: Path) -> bool:
+    """Remove a scratch folder unless somebody works in it; say whether it was removed."""
+    path = _lock(folder)
+    with path.open("a+") as lock:
+        if not locks.is_free(lock):
+            return False
+        clear(folder)
+        path.unlink(missing_ok=True)
+    return True
 
 
 def sweep(root: Path) -> None:
@@ -49,3 +60,7 @@ def sweep(root: Path) -> None:
             if not locks.is_free(held.enter_context(path.open("a+"))):
                 return
         clear(root)
+
+
+def _lock(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")

@@ -158,6 +158,12 @@ class Phase:
                 "or machine.processes to the number of your GPUs"
             )
         size = min(own, tower.micro_batch or own)
+        if size == 1:
+            return files.Stop(
+                f"{step}{each}, 1 of them at once, and fewer can't be; in params.yaml set "
+                f"training.batch_users to {max(1, users // 2)} or let fewer blocks train by "
+                "end2end.trainable (both change results)"
+            )
         return files.Stop(
             f"{step}{each}, {size} of them at once; set machine.micro_batch_items in params.yaml "
             f"to {max(1, size // 2)}: results are the same, an encoder's work is done twice"

@@ -175,14 +175,15 @@ class Work:
     ) -> recommender.Recommender:
         """Let encoders join a model: the same head and user encoder over the encoders.
 
-        What of them stays frozen is run once an item and kept under `root`.
+        What of them stays frozen is run once an item and kept under `root`, by domain.
         """
+        kept_in = root / f"prefix-{self.name.domain}"
         assert self.tower and isinstance(model.tower, items.ContentTower)
         for modality in sorted(found.keys() - self.contents.keys()):  # all processes alike
             encoder, cache = found[modality], self.machine.prefix_cache
             packed = self.inputs.covers if modality == "image" else None
             whole = embed.content(encoder, self.inputs.prepared, packed)
-            self.contents[modality] = prefix.keep(encoder, whole, root, self.device, cache)
+            self.contents[modality] = prefix.keep(encoder, whole, kept_in, self.device, cache)
             if isinstance(whole, ImageContent) and self.contents[modality] is whole:
                 whole.stay(self.device)
         head, dropout = model.tower.head, self.tower.modality_dropout

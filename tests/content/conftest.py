@@ -71,18 +71,28 @@ def bert(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def roberta(bert, tmp_path_factory):
+def like_roberta(bert, folder, config, model):
     """BERT's folder with RoBERTa's layers, whose positions count from the pad's id."""
-    folder = tmp_path_factory.mktemp("roberta")
     shutil.copytree(bert, folder, dirs_exist_ok=True)
     torch.manual_seed(0)
-    config = transformers.RobertaConfig(
+    small = config(
         vocab_size=20, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
         intermediate_size=32, max_position_embeddings=22, pad_token_id=0,
     )  # fmt: skip
-    transformers.RobertaModel(config).save_pretrained(folder)
+    model(small).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def roberta(bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("roberta")
+    return like_roberta(bert, folder, transformers.RobertaConfig, transformers.RobertaModel)
+
+
+@pytest.fixture(scope="session")
+def xlm_roberta(bert, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("xlm_roberta")
+    return like_roberta(bert, folder, transformers.XLMRobertaConfig, transformers.XLMRobertaModel)
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ IMAGES = {
         timm_model_name="test_convnext", timm_pool="avg", timm_proj="linear"
     ),
 }
-FAMILIES = ["bert", "roberta", *IMAGES]
+FAMILIES = ["bert", "roberta", "xlm_roberta", *IMAGES]
 
 
 def reader(folder):

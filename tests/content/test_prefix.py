@@ -1,14 +1,11 @@
 """The frozen prefix, run once and kept: the same vectors and gradients as the whole encoder."""
 
-import errno
-import shutil
-
 import numpy as np
 import pytest
 import torch
 from transformers import masking_utils
 
-from pipeline.content import prefix
+from pipeline.content import device, prefix
 from pipeline.content.blocks import HIDDEN, MASK
 from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
@@ -78,6 +75,41 @@ def test_where_nothing_trains_the_vectors_are_kept(family, pack, request, tmp_pa
     assert kept.flat.shape == (content.present.sum(), encoder.width)
 
 
+def test_where_nothing_trains_vectors_are_kept_as_they_are_embedded(
+    bert, pack, request, tmp_path, monkeypatch
+):
+    encoder, content = made("bert", pack, request)
+    encoder.float()
+    monkeypatch.setattr(device, "precision", lambda _: torch.bfloat16)
+    encoder.unfreeze(0)
+    assert prefix.keep(encoder, content, tmp_path, CPU, "required").flat.dtype == torch.float32
+    encoder.unfreeze(1)
+    assert prefix.keep(encoder, content, tmp_path, CPU, "required").flat.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("family", ["bert", "timm ViT", "open_clip ResNet"])
+def test_a_gpus_precision_trains_on_what_is_kept_in_it(
+    family, pack, request, tmp_path, monkeypatch
+):
+    """On a CPU, which has bfloat16 too: the same as the whole encoder up to rounding."""
+    encoder, content = made(family, pack, request)
+    encoder.float().unfreeze(1)
+    monkeypatch.setattr(device, "precision", lambda _: torch.bfloat16)
+    kept = prefix.keep(encoder, content, tmp_path, CPU, "required")
+    items = ITEMS[content.present[ITEMS]]
+    encoder.eval()
+    with device.autocast(CPU):
+        whole, ours = passed(encoder, content.batch(items)), passed(encoder, kept.batch(items))
+    assert kept.flat.dtype == torch.bfloat16
+    assert whole.keys() == ours.keys()
+    pairs = [(whole.pop("vectors"), ours.pop("vectors"))]
+    # Together, since that of a key's bias is rounding alone.
+    pairs.append([torch.cat([g.flatten() for g in found.values()]) for found in (whole, ours)])
+    for value, found in pairs:
+        assert value.norm() > 0
+        assert (found - value).norm() <= 0.05 * value.norm()
+
+
 def test_what_is_kept_is_used_again_while_only_the_top_differs(
     pack, request, tmp_path, monkeypatch
 ):
@@ -109,46 +141,6 @@ def test_filling_again_gives_the_same_bytes(pack, request, tmp_path):
         prefix.keep(encoder, content, tmp_path / name, CPU, "auto")
     one, two = (next((tmp_path / n).rglob(prefix.DATA)).read_bytes() for n in ("one", "two"))
     assert one == two
-
-
-def test_what_is_cut_off_is_made_anew_with_a_warning(pack, request, tmp_path, capsys):
-    encoder, content = made("bert", pack, request)
-    encoder.unfreeze(1)
-    before = prefix.keep(encoder, content, tmp_path, CPU, "auto").flat.clone()
-    data = next(tmp_path.rglob(prefix.DATA))
-    size = data.stat().st_size
-    data.write_bytes(data.read_bytes()[:-8])
-    after = prefix.keep(encoder, content, tmp_path, CPU, "auto").flat
-    assert torch.equal(before, after)
-    assert f"has {size - 8:,} of {size:,} bytes; it is made anew" in capsys.readouterr().err
-
-
-def test_a_disk_too_small_stops_with_the_bytes_and_leaves_what_was_there(
-    pack, request, tmp_path, monkeypatch
-):
-    encoder, content = made("bert", pack, request)
-    encoder.unfreeze(1)
-    (tmp_path / "mine").write_text("kept")
-    usage = shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(prefix.shutil, "disk_usage", lambda _: usage)
-    needed = int(content.lengths.sum()) * 16 * 8
-    with pytest.raises(files.Stop, match=rf"need {needed:,} bytes in .*, where 100 are free"):
-        prefix.keep(encoder, content, tmp_path, CPU, "auto")
-    assert not list(tmp_path.rglob(prefix.DATA))
-    assert (tmp_path / "mine").read_text() == "kept"
-
-
-def test_a_disk_that_fills_up_on_the_way_stops_as_well(pack, request, tmp_path, monkeypatch):
-    encoder, content = made("bert", pack, request)
-    encoder.unfreeze(1)
-
-    def full(_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(prefix.os, "fsync", full)
-    with pytest.raises(files.Stop, match=r"activations need [\d,]+ bytes in"):
-        prefix.keep(encoder, content, tmp_path, CPU, "auto")
-    assert not list(tmp_path.rglob(prefix.DATA))
 
 
 def test_what_is_kept_may_be_larger_than_the_memory(bert, tmp_path):

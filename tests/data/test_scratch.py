@@ -143,3 +143,15 @@ def test_where_somebody_works_nothing_is_swept(tmp_path):
     first.wait()
     scratch.sweep(root)
     assert not root.exists()
+
+
+def test_a_folder_is_dropped_unless_somebody_works_in_it(tmp_path):
+    root = scratch_of_two_runs(tmp_path / "scratch")
+    first = holder(root / "0123", 60)
+    assert not scratch.drop(root / "0123")
+    assert scratch.drop(root / "4567")
+    assert {path.name for path in root.iterdir()} == {"0123", "0123.lock"}
+    first.kill()
+    first.wait()
+    assert scratch.drop(root / "0123")
+    assert not [*root.iterdir()]
