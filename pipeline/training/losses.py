@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from pipeline.training.batches import Batch
 
 # Queries whose logits are held at once. On a CPU, 2,210 x 4,986 x 64: 0.058 s, all at once 0.168 s.
 CHUNK = {"cpu": 128, "cuda": 4096}
+LOGITS = 1 << 26  # of in-batch negatives held at once; more are made again for their gradient
 FEW = 1 / 16  # negatives a slot, as a share of the items, up to which their vectors are read
 LOG2_E = math.log2(math.e)
 
@@ -27,14 +29,27 @@ def in_batch(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
     `-log(e^(s_t - log p_t) / (e^(s_t - log p_t) + sum_j c_j e^(s_j - log p_j)))`, where j runs over
     the batch's items that are not in the user's own window. Equal to the loss over all slots of
     the batch (Ni et al., IDvs.MoRec's "in-batch debiased" training), which repeats an item once a
-    slot. p is used in training only.
+    slot. p is used in training only. Logits of many slots and items are held LOGITS at a time.
     """
     log_counts, log_share = (t.to(queries.dtype) for t in (batch.counts.log(), batch.log_share))
-    logits = torch.addmm(log_counts - log_share, queries, vectors.T)  # [P, M]
-    target = batch.targets[:, None]
-    positive = logits.gather(1, target) - log_counts[target]
-    logits = logits.masked_fill(batch.own()[batch.owners], -torch.inf)
-    return F.cross_entropy(logits.scatter(1, target, positive), batch.targets)
+    shift, owners, is_own = log_counts - log_share, batch.owners, batch.own()
+
+    def of(rows: slice) -> Tensor:
+        """Give the mean loss of some queries, as their share of all."""
+        logits = torch.addmm(shift, queries[rows], vectors.T)  # [Q, M]
+        target = batch.targets[rows]
+        positive = logits.gather(1, target[:, None]) - log_counts[target, None]
+        logits = logits.masked_fill(is_own[owners[rows]], -torch.inf)
+        logits = logits.scatter(1, target[:, None], positive)
+        return F.cross_entropy(logits, target) * (len(target) / len(queries))
+
+    step = max(1, LOGITS // len(vectors))
+    if len(queries) <= step:
+        return of(slice(None))
+    parts = [slice(start, start + step) for start in range(0, len(queries), step)]
+    # Nothing in it is random: no generator's state needs to be kept.
+    kept = {"use_reentrant": False, "preserve_rng_state": False}
+    return torch.stack([checkpoint(of, rows, **kept) for rows in parts]).sum()
 
 
 def bce(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
