@@ -91,14 +91,24 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
     """Read a preset, its paths as seen from a work tree, and see that its lists agree.
 
     Raises:
-        Stop: they do not, or it is no whole params.yaml.
+        Stop: they do not, it is no whole params.yaml, or it has a section that nothing reads.
     """
     try:
         content = resolve(YAML().load(preset), Path.cwd())
         lists.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error
+    known = sections(lists.FLOW)
+    if unread := [name for name in content if name not in known]:
+        raise Stop(f"{preset}: nothing reads {unread}; the sections are {', '.join(sorted(known))}")
     return content
+
+
+def sections(flow: Path) -> set[str]:
+    """Name the sections of a whole params.yaml: those that dvc.yaml names, its lists, `machine`."""
+    blocks = YAML(typ="safe").load(flow)["stages"].values()
+    read = [name for block in blocks for name in block.get("do", block).get("params", [])]
+    return {name.partition(".")[0] for name in read} | {*lists.Lists.model_fields, "machine"}
 
 
 def unpack_data(script: Path, folder: Path) -> None:

@@ -113,7 +113,8 @@ def test_the_known_presets_are_named(tmp_path, monkeypatch):
 def test_without_a_commit_git_says_what_is_wrong(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    shutil.copy2(ROOT / "params.yaml", tmp_path / "mine.yaml")
+    for name, copy in {"params.yaml": "mine.yaml", "dvc.yaml": "dvc.yaml"}.items():
+        shutil.copy2(ROOT / name, tmp_path / copy)
     with pytest.raises(files.Stop, match="not a git repository"):
         preset.main(tmp_path / "mine.yaml", tmp_path / "scratch")
 
@@ -139,6 +140,17 @@ def test_what_is_no_whole_params_stops_and_names_the_preset(tmp_path, monkeypatc
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(files.Stop, match=re.escape(message)):
         preset.read(Path("mine.yaml"))
+
+
+def test_a_section_that_nothing_reads_stops_and_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    shipped = (ROOT / "params.yaml").read_text()
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(shipped)
+    preset.read(mine)
+    mine.write_text(shipped + "serch: {}\n")
+    with pytest.raises(files.Stop, match=r"mine\.yaml: nothing reads \['serch'\].*search, seeds"):
+        preset.read(mine)
 
 
 def test_the_users_own_lists_do_not_matter(small_flow):

@@ -7,9 +7,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.content import specification
-from pipeline.data import lists
+from pipeline.data import lists, release
 from pipeline.reporting import ninerec
 from pipeline.training import runs
+from stages import preset
 
 ROOT = Path(__file__).parents[1]
 FLOW = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -61,6 +62,7 @@ def test_these_are_the_presets():
 def test_a_preset_makes_the_stages_it_is_meant_to(name):
     params = read(name)
     lists.check(lists.Lists.model_validate(params), lists.generated(ROOT / "dvc.yaml"))
+    assert set(params) <= preset.sections(ROOT / "dvc.yaml")
     for settings in runs.SETTINGS.values():
         settings.model_validate(params)
     assert count(params) == STAGES[name]
@@ -79,3 +81,52 @@ def test_ninerecs_presets_have_its_targets_and_both_sources(name):
     encoders = dict(specification.Encoders.model_validate(params["encoders"]))
     for modality in params["origins"]:
         specification.resolve(encoders[modality], modality)
+
+
+@pytest.mark.parametrize("name", NINEREC)
+def test_ninerecs_presets_read_where_verify_looks(name):
+    root = Path("../NineRec")
+    for domain, raw in read(name)["domains"]["all"].items():
+        assert raw["folder"] == str(release.folder(root, domain))
+        first = "" if name == "ninerec-text" else str(release.covers_places(root, domain)[0])
+        assert raw["covers"] == first
+
+
+PAPER = {  # as released for SASRec with 2 x 32 users and BERT, with 8 x 8 users and Swin-B
+    "ninerec-text": {
+        "encoders.text.pooling": "cls", "encoders.text.max_tokens": 30,
+        "end2end.trainable.layers": 6, "end2end.learning_rate": 5e-5,
+    },
+    "ninerec-image": {
+        "covers.size": 224, "encoders.image.preprocess.mean": [0.5] * 3,
+        "encoders.image.preprocess.std": [0.5] * 3, "end2end.trainable.layers": "all",
+        "end2end.learning_rate": 1e-4,
+    },
+}  # fmt: skip
+ALIKE = {
+    "protocol.min_items": 5, "protocol.mask": "window", "protocol.catalogue": "window",
+    "protocol.select": "hr@10", "model.width": 1024, "tower.head.standardise": "none",
+    "tower.head.layers": 1, "training.loss": "bce", "training.negatives.number": 1,
+    "training.negatives.popularity": 0.0, "training.batch_users": 64,
+    "training.learning_rate": 5e-5, "training.weight_decay": 0.1, "training.epochs": 120,
+    "training.patience": 31, "training.warmup_steps": 0, "training.decays": 0,
+    "end2end.probe": False, "end2end.encoder_learning_rate": 1e-5,
+    "end2end.encoder_weight_decay": 0.0, "end2end.epochs": 120, "end2end.patience": 31,
+    "end2end.warmup_steps": 0, "evaluate.cutoffs": [10],
+    "user_encoders.sasrec": {
+        "blocks": 2, "heads": 2, "norm": "post", "activation": "relu", "expansion": 4,
+        "dropout": 0.1,
+    },
+    "user_encoders.bert4rec.mask": {"share": 0.4, "last": 0.0},
+    "user_encoders.gru4rec": {"layers": 2, "dropout": 0.1},
+    "user_encoders.nextitnet": {
+        "dilations": [1, 4], "repeats": 2, "kernel": 3, "dropout": 0.0,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_presets_have_its_numbers(name):
+    params = read(name)
+    for words, value in {**ALIKE, **PAPER[name]}.items():
+        assert below(params, words) == value, words

@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import stub_flow
+import typer
 from ruamel.yaml import YAML
 
 from pipeline.data import files
@@ -228,3 +230,56 @@ def test_ids_alone_are_trained_without_any_content(small_flow):
     done = small_flow.run(*REPRO, "baseline")
     assert done.returncode == 0, done.stderr
     assert stub_flow.ran(done.stdout) == {"baseline@near-sasrec"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "listed", "message"),
+    [
+        ("softmax", {}, "training.loss: 'softmax' is not one of in_batch, bce, gbce, bpr, sampled"),
+        ("full_softmax", {}, "training.loss: full_softmax needs every item's vector"),
+        ("full_softmax", {"end2end": []}, "training.loss: full_softmax needs every item's vector"),
+        ("full_softmax", {"end2end": [], "pretrain_end2end": [], "tuned_transfer": []}, "vector"),
+    ],
+)
+def test_a_loss_that_does_not_fit_stops_before_dvc_begins(
+    tmp_path, monkeypatch, loss, listed, message
+):
+    monkeypatch.chdir(tmp_path)
+    began = []
+    monkeypatch.setattr(repro.subprocess, "run", lambda *_, **__: began.append(1))
+    write_params(loss, listed)
+    with pytest.raises(files.Stop, match=message):
+        repro.main(tmp_path / "scratch")
+    assert began == []
+
+
+@pytest.mark.parametrize(
+    ("loss", "listed", "sources"),
+    [
+        ("bce", {}, ["harbor"]),
+        ("full_softmax", {"end2end": []}, []),
+        (
+            "full_softmax",
+            {"end2end": [], "pretrain_end2end": [], "tuned_transfer": [], "end2end_transfer": []},
+            ["harbor"],
+        ),
+    ],
+)
+def test_full_softmax_fits_where_no_encoder_trains(tmp_path, monkeypatch, loss, listed, sources):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        repro.subprocess, "run", lambda *words, **_: subprocess.CompletedProcess(words, 3)
+    )
+    write_params(loss, listed, sources)
+    with pytest.raises(typer.Exit) as done:
+        repro.main(tmp_path / "scratch")
+    assert done.value.exit_code == 3
+
+
+def write_params(loss, listed, sources=("harbor",)):
+    """The shipped params.yaml with another loss, runs and sources."""
+    params = YAML(typ="safe").load(stub_flow.ROOT / "params.yaml")
+    params["training"]["loss"], params["sources"] = loss, [*sources]
+    params["runs"] |= listed
+    with Path("params.yaml").open("w") as opened:
+        YAML().dump(params, opened)

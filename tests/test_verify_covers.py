@@ -32,8 +32,14 @@ def test_shared_covers_may_lie_beside_their_data_set(download, verified):
     folder = release.folder(download, "Whole")
     before = verify.bytes_of(folder)
     (folder / "Whole_cover").rename(folder.parent / "Source_Whole_cover")
-    status, found, _ = verified()
+    status, found, said = verified()
     assert status == 0
+    for name in ("Half", "Whole"):
+        assert re.search(
+            rf"- {name}: its covers are in .*/Source_datasets/Source_Whole_cover; a preset that "
+            rf"names .*/Whole/Whole_cover needs that as the covers of domains\.all\.{name}\n",
+            said,
+        )
     assert found["Half"]["covers broken"] == "0 of 4"
     assert found["Whole"]["on disk"] == f"{before / 1e6:.1f} MB"
     assert found["Half"]["on disk"] == "0.0 MB", "they are counted once"

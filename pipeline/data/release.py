@@ -42,12 +42,17 @@ def folder(root: Path, name: str) -> Path:
 
 
 def covers_folder(root: Path, name: str) -> Path:
-    """Name the folder of a data set's covers: D_cover, or Source_D_cover in or beside D."""
+    """Name the folder of a data set's covers, the first that is there; else the first of all."""
+    places = covers_places(root, name)
+    return next((place for place in places if place.is_dir()), places[0])
+
+
+def covers_places(root: Path, name: str) -> list[Path]:
+    """List where a data set's covers may be: D_cover, as presets have it, or Source_D_cover."""
     own = PUBLISHED[name].covers or name
     beside = folder(root, name).parent
-    places = (
+    return [
         beside / own / f"{own}_cover",
         beside / own / f"Source_{own}_cover",
         beside / f"Source_{own}_cover",
-    )
-    return next((place for place in places if place.is_dir()), places[0])
+    ]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from pipeline.data import files, lists, sequences
 from pipeline.data.split import HeldOut, Split
@@ -41,6 +41,13 @@ class Evaluation(Section):
     cutoffs: list[PositiveInt] = Field(
         min_length=1
     )  # the K of HR@K, NDCG@K, MRR@K, coverage@K, Gini@K
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _are_distinct(cls, cutoffs: list[int]) -> list[int]:
+        if len(set(cutoffs)) < len(cutoffs):
+            raise ValueError("a cutoff stands there twice; its columns would be the same")
+        return cutoffs
 
     @property
     def depth(self) -> int:

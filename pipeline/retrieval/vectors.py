@@ -14,6 +14,10 @@ from pipeline.data.sequences import PAD
 from pipeline.data.split import HeldOut
 
 
+class NotFiniteError(ValueError):
+    """A vector holds NaN or infinity."""
+
+
 class Trained(NamedTuple):
     """One trained model's vectors."""
 
@@ -92,13 +96,13 @@ def norms(name: str, vectors: np.ndarray) -> np.ndarray:
     """Give the lengths of vectors [n, D]: [n] float64.
 
     Raises:
-        ValueError: one holds NaN or infinity.
+        NotFiniteError: one holds NaN or infinity.
     """
     squared = np.vecdot(vectors, vectors).astype(np.float64)
     if not np.isfinite(squared).all():
         wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
         if wrong:
-            raise ValueError(
+            raise NotFiniteError(
                 f"{wrong:,} of {len(vectors):,} {name} vectors hold NaN or infinity, and all must "
                 "be finite: the model has diverged; train it with a lower learning rate"
             )

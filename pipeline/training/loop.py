@@ -14,6 +14,7 @@ from pipeline.data import files
 from pipeline.data.split import Split
 from pipeline.models.items import EndToEndTower
 from pipeline.models.recommender import Recommender
+from pipeline.retrieval import vectors
 from pipeline.training import batches, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.progress import Progress
@@ -121,17 +122,22 @@ class Phase:
             self.finite = loss
         self.pending.clear()
 
-    def check(self) -> None:
-        """Stop where an epoch's last step left weights that are not finite.
+    def validate(self, split: Split, batch: int) -> tuple[float, float]:
+        """Measure HR@10 and NDCG@10 on validation after an epoch.
 
         Raises:
-            Stop: there are such weights.
+            Stop: its last step left weights that are not finite, or too large to make vectors by.
         """
         learned = (p for p in self.model.parameters() if p.requires_grad)
-        if not all(bool(torch.isfinite(p).all()) for p in learned):
-            rates = [group["lr"] for group in self.optimizer.param_groups]
-            where = (self.state.epoch, self.state.step, rates)
-            raise self.diverged("weights are not finite", *where)
+        what = "weights"
+        if all(bool(torch.isfinite(p).all()) for p in learned):
+            try:
+                return objective.validate(self.model, split, batch)
+            except vectors.NotFiniteError:
+                what = "vectors"
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        where = (self.state.epoch, self.state.step, rates)
+        raise self.diverged(f"{what} are not finite", *where)
 
     def diverged(self, what: str, epoch: int, step: int, rates: list[float]) -> files.Stop:
         """Say what is not finite, where, and at which learning rate."""
@@ -279,8 +285,7 @@ def run_epoch(
     state.trained_seconds += time.monotonic() - began
     state.epoch += 1
     if state.epoch % plan.validate_every == 0 or state.epoch >= plan.epochs:
-        phase.check()
-        hr, ndcg = objective.validate(phase.model, split, validate_batch)
+        hr, ndcg = phase.validate(split, validate_batch)
         phase.judge(hr, ndcg, feed.steps)
         rate = state.trained_users / state.trained_seconds
         progress.say(

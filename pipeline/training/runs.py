@@ -11,7 +11,7 @@ from pipeline.content.image import ImageContent
 from pipeline.data import files, scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.retrieval import index
-from pipeline.training import grid, loop, objective, schedule
+from pipeline.training import grid, loop, negatives, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
@@ -114,12 +114,7 @@ class Work:
         self.end2end = settings.end2end if isinstance(settings, EndToEndRun) else None
         self.kind = RUNS[name.run]
         users.settings_of(name.user, settings.user_encoders)
-        if self.end2end is not None and settings.training.loss == "full_softmax":
-            raise files.Stop(
-                "training.loss: full_softmax needs every item's vector at every step, which an "
-                "end2end run would have to encode; use in_batch, which encodes a batch's items "
-                "alone, or sampled_softmax, bce, gbce or bpr, which encode their negatives too"
-            )
+        negatives.check_loss(settings.training.loss, encodes=self.end2end is not None)
         device.set_threads(self.machine.threads)
         index.set_threads(self.machine.threads)  # of validation
         self.device = device.pick(self.machine.device)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from pipeline import params
 from pipeline.content import store
@@ -191,6 +192,11 @@ def test_a_cutoff_beyond_the_candidates_is_refused(world, cutoff):
     ):
         run(world)
     assert not (world / "out").exists()
+
+
+def test_a_cutoff_twice_is_refused():
+    with pytest.raises(ValidationError, match="a cutoff stands there twice"):
+        evaluation.Evaluation(cutoffs=[10, 20, 10])
 
 
 def test_a_cutoff_may_be_as_large_as_the_catalogue(world):

@@ -177,6 +177,18 @@ def test_a_rate_too_high_stops(tmp_path):
         fit(tmp_path, PLAN._replace(learning_rate=1e25, warmup_steps=0))
 
 
+def test_weights_too_large_to_make_vectors_by_stop_too(tmp_path):
+    """The one step of the epoch has a finite loss, and leaves finite weights."""
+    message = (
+        r"^vectors are not finite in probe epoch 1, step 1, at learning rate 1e\+30, the last "
+        r"finite loss was \d.*checkpoint is kept in /"
+    )
+    model, parts = small()
+    plan = PLAN._replace(learning_rate=1e30, warmup_steps=0, batch_users=1000)
+    with pytest.raises(files.Stop, match=message):
+        loop.fit(model, parts, plan, 0, Keeper(tmp_path, 60), 8)
+
+
 def test_weights_that_overflow_in_an_epochs_last_step_stop_too(monkeypatch, tmp_path):
     step = loop.Phase.step
 

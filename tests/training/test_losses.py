@@ -1,10 +1,12 @@
 """Each loss against a plain loop over every slot, in float64; and one table worked by hand."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models.rows import Masking, Rows
 from pipeline.training import losses, negatives
@@ -282,3 +284,25 @@ def test_full_softmax_is_the_same_in_chunks(chunk, monkeypatch):
         torch.autograd.grad(2 * chunked, (queries, vectors)), expected, strict=True
     ):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+class Largest(TorchDispatchMode):
+    """Watches how many numbers the largest tensor has that an operation gives."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple) else (made,):
+            if isinstance(one, torch.Tensor):
+                self.numbers = max(self.numbers, one.numel())
+        return made
+
+
+def test_full_softmax_never_holds_all_logits():
+    n_items, n_queries = 500, 4 * losses.CHUNK["cpu"] + 7
+    queries, vectors = (torch.randn(n, 4, requires_grad=True) for n in (n_queries, n_items))
+    batch = SimpleNamespace(targets=torch.arange(n_queries) % n_items)
+    with Largest() as watched:
+        losses.full_softmax(queries, vectors, batch).backward()
+    assert watched.numbers == losses.CHUNK["cpu"] * n_items

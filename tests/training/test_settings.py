@@ -58,3 +58,12 @@ def test_what_is_neither_form_stops_with_place_and_value(form, problems):
     assert len(lines[1:]) == len(problems)
     for line, problem in zip(lines[1:], problems, strict=True):
         assert line.startswith(f"  end2end.{problem}")
+
+
+def test_a_seed_twice_stops_and_is_named():
+    with pytest.raises(ValidationError) as caught:
+        settings(seeds=[0, 1, 0])
+    assert command.message(caught.value).endswith(
+        "seeds: Value error, a seed stands there twice; its training would be the same "
+        "(found: [0, 1, 0])"
+    )
