@@ -286,15 +286,31 @@ def test_full_softmax_is_the_same_in_chunks(chunk, monkeypatch):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 4])
+def test_in_batch_is_the_same_in_chunks(at_once, monkeypatch):
+    batch, queries, vectors = vectors_of("in_batch")
+    assert len(queries) > 4 and len(queries) % 4
+    whole = losses.in_batch(queries, vectors, batch)
+    expected = torch.autograd.grad(2 * whole, (queries, vectors))
+    monkeypatch.setattr(losses, "LOGITS", at_once * len(vectors) + 1)
+    with Largest() as watched:
+        chunked = losses.in_batch(queries, vectors, batch)
+        found = torch.autograd.grad(2 * chunked, (queries, vectors))
+    assert chunked.item() == pytest.approx(whole.item(), rel=0, abs=1e-12)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+    assert watched.numbers < len(queries) * len(vectors)
+
+
 class Largest(TorchDispatchMode):
-    """Watches how many numbers the largest tensor has that an operation gives."""
+    """Watches how many numbers the largest floating-point tensor has that an operation gives."""
 
     numbers = 0
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         made = operation(*args, **(kwargs or {}))
         for one in made if isinstance(made, tuple) else (made,):
-            if isinstance(one, torch.Tensor):
+            if isinstance(one, torch.Tensor) and one.is_floating_point():
                 self.numbers = max(self.numbers, one.numel())
         return made
 
