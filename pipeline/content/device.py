@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Iterator
 
 import torch
 
@@ -65,6 +66,28 @@ def autocast(device: torch.device) -> contextlib.AbstractContextManager[None]:
     if precision(device) == torch.bfloat16:
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def enough_memory(device: torch.device, items: int, advice: str = "") -> Iterator[None]:
+    """Stop with advice where a device's memory is too small to encode so many items at once.
+
+    Args:
+        device: which.
+        items: of a forward pass without gradients.
+        advice: what to set in params.yaml; by default a smaller machine.embed_batch.
+
+    Raises:
+        files.Stop: it is.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        smaller = f"machine.embed_batch to {items // 2}" if items > 1 else "machine.device to 'cpu'"
+        raise files.Stop(
+            f"{device} has too little memory to encode {items} items at once; in params.yaml set "
+            f"{advice or smaller}"
+        ) from error
 
 
 def peak_memory(device: torch.device) -> int:

@@ -170,7 +170,7 @@ def encode(job: Job, spool: Spool, where: torch.device) -> None:
     before.
 
     Raises:
-        files.Stop: a vector is not finite.
+        files.Stop: a vector is not finite, or the device's memory is too small.
     """
     missing, before = processes.first_says((spool.missing(), spool.seconds()))
     own = missing[processes.rank() :: processes.size()]
@@ -184,12 +184,14 @@ def encode(job: Job, spool: Spool, where: torch.device) -> None:
         spool.write(number, found, before + time.perf_counter() - began)
 
     groups = [group for number in own for group in spool.batches(number)]
+    largest = max(map(len, groups), default=0)
     fed = feed.batches(job.content, groups, where)
     with ThreadPoolExecutor(1) as writer, contextlib.closing(fed):
         writing: Future[None] | None = None
         for number in own:
             vectors = feed.Vectors(len(spool.shards[number]), encoder.width, where)
-            with torch.inference_mode(), device.autocast(where):
+            enough = device.enough_memory(where, largest)
+            with torch.inference_mode(), device.autocast(where), enough:
                 for group in spool.batches(number):
                     vectors.put(encoder(next(fed)))
                     progress(len(group))

@@ -27,6 +27,7 @@ GPU_CHUNK = 256  # items a pass there; fixed, as CHUNK is, so that filling again
 DATA, ABOUT = "activations.bin", "about.json"
 SAID = {"bytes", "dtype", "is_ragged", "made_of", "seconds", "shape"}  # in ABOUT
 FULL = (errno.ENOSPC, errno.EDQUOT)
+WITHOUT = "machine.prefix_cache to 'off' and machine.micro_batch_items to less than that"
 
 
 class Kept:
@@ -133,7 +134,8 @@ def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str,
         made_of: what the activations depend on, to be written beside them.
 
     Raises:
-        files.Stop: the disk is too small; nothing of the activations is left.
+        files.Stop: the disk, or the device's memory, is too small; nothing of the activations is
+            left where it is the disk.
     """
     where = encoder.device
     dtype = _dtype(encoder, where)
@@ -147,7 +149,8 @@ def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str,
         with (folder / DATA).open("wb") as file:
             for start in range(0, len(items), step):
                 some = items[start : start + step]
-                with device.autocast(where):
+                enough = device.enough_memory(where, len(some), WITHOUT)
+                with device.autocast(where), enough:
                     made = encoder.prefix(content.batch(some))
                 hidden = made[HIDDEN].to(dtype)
                 is_ragged = MASK in made

@@ -64,6 +64,9 @@ class Recommender(nn.Module):
 
         Returns:
             [N + 1, D] float32; rows of items that are not wanted are 0.
+
+        Raises:
+            Stop: the device's memory is too small.
         """
         self.eval()
         where = next(self.parameters()).device
@@ -76,8 +79,9 @@ class Recommender(nn.Module):
         parts = []
         # One pass at least, which tells how wide vectors are: a process may have no item.
         for start in range(0, max(1, len(items)), batch):
-            with device.autocast(where):
-                made = self.tower(torch.from_numpy(items[start : start + batch]))
+            some = torch.from_numpy(items[start : start + batch])
+            with device.autocast(where), device.enough_memory(where, len(some)):
+                made = self.tower(some)
             parts.append(made.float().cpu().numpy())
         vectors = np.zeros((len(wanted), parts[0].shape[1]), np.float32)
         vectors[items] = np.concatenate(parts)

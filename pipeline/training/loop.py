@@ -91,9 +91,9 @@ class Phase:
             loss: Tensor = self.objective(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             objective.sum_gradients(self.optimizer)
+            self.optimizer.step()
         except torch.OutOfMemoryError as error:
             raise self.too_large(len(batch.items)) from error
-        self.optimizer.step()
         state.warm += 1
         return loss.detach()
 
