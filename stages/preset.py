@@ -95,20 +95,10 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
     """
     try:
         content = resolve(YAML().load(preset), Path.cwd())
-        lists.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
+        lists.check_whole(content, lists.FLOW)
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error
-    known = sections(lists.FLOW)
-    if unread := [name for name in content if name not in known]:
-        raise Stop(f"{preset}: nothing reads {unread}; the sections are {', '.join(sorted(known))}")
     return content
-
-
-def sections(flow: Path) -> set[str]:
-    """Name the sections of a whole params.yaml: those that dvc.yaml names, its lists, `machine`."""
-    blocks = YAML(typ="safe").load(flow)["stages"].values()
-    read = [name for block in blocks for name in block.get("do", block).get("params", [])]
-    return {name.partition(".")[0] for name in read} | {*lists.Lists.model_fields, "machine"}
 
 
 def unpack_data(script: Path, folder: Path) -> None:

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
@@ -20,26 +20,11 @@ from voluptuous import Invalid
 
 from pipeline import command
 from pipeline.data import files, lists, scratch
-from pipeline.params import Params
 from pipeline.training import negatives
 
 LOCK = Path(".dvc/tmp/rwlock")
 RESULTS = Path("dvc.lock")  # what each stage read and wrote; DVC writes it bit by bit
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
-
-
-class Losses(Params):
-    """What decides whether the loss fits the runs."""
-
-    training: dict[str, Any]
-    runs: lists.Runs
-    sources: list[str]
-
-    @property
-    def encodes(self) -> bool:
-        """Whether there is a run whose encoders train."""
-        from_source = [*self.runs.pretrain_end2end, *self.runs.end2end_transfer]
-        return bool(self.runs.end2end or (self.sources and from_source))
 
 
 def holders(text: str) -> set[int]:
@@ -107,7 +92,7 @@ def main(
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
     if not targets:
-        p = Losses.load()
+        p = negatives.Losses.load()
         lists.check_report(lists.Lists.load().contents)
         negatives.check_loss(p.training.get("loss"), p.encodes)
     unlock(LOCK)

@@ -58,7 +58,7 @@ def main(
         order = None if columns == "any" else columns
         published = release.PUBLISHED[name]
         judged = verify.report(name, published, found, checked, on_disk, size, order)
-        judged.notes.extend(_elsewhere(root, name, shots))
+        judged.notes.extend(release.elsewhere(root, name))
         verdicts.append(judged)
     if all(verdict.verdict == verify.ABSENT for verdict in verdicts):
         raise Stop(
@@ -85,17 +85,6 @@ def _bytes(folder: Path, shots: Path, shares: bool) -> int:
     is_within = shots.is_relative_to(folder) and not shots.is_symlink()
     beside = 0 if shares or is_within else verify.bytes_of(shots)
     return verify.bytes_of(folder) + beside
-
-
-def _elsewhere(root: Path, name: str, shots: Path) -> list[str]:
-    """Say where covers are that presets look for in another place."""
-    expected = release.covers_places(root, name)[0]
-    if shots == expected:
-        return []
-    return [
-        f"{name}: its covers are in {shots}; a preset that names {expected} needs that as the "
-        f"covers of domains.all.{name}"
-    ]
 
 
 def _begin(name: str) -> Callable[[int], Callable[[int], None]]:

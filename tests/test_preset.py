@@ -149,7 +149,9 @@ def test_a_section_that_nothing_reads_stops_and_is_named(tmp_path, monkeypatch):
     mine.write_text(shipped)
     preset.read(mine)
     mine.write_text(shipped + "serch: {}\n")
-    with pytest.raises(files.Stop, match=r"mine\.yaml: nothing reads \['serch'\].*search, seeds"):
+    with pytest.raises(
+        files.Stop, match=r"mine\.yaml as params\.yaml: nothing reads \['serch'\].*search, seeds"
+    ):
         preset.read(mine)
 
 

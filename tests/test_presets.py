@@ -10,7 +10,6 @@ from pipeline.content import specification
 from pipeline.data import lists, release
 from pipeline.reporting import ninerec
 from pipeline.training import runs
-from stages import preset
 
 ROOT = Path(__file__).parents[1]
 FLOW = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -62,7 +61,7 @@ def test_these_are_the_presets():
 def test_a_preset_makes_the_stages_it_is_meant_to(name):
     params = read(name)
     lists.check(lists.Lists.model_validate(params), lists.generated(ROOT / "dvc.yaml"))
-    assert set(params) <= preset.sections(ROOT / "dvc.yaml")
+    assert set(params) <= lists.sections(ROOT / "dvc.yaml")
     for settings in runs.SETTINGS.values():
         settings.model_validate(params)
     assert count(params) == STAGES[name]

@@ -250,6 +250,26 @@ def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
         seen.append(set(pair))
 
 
+def check_whole(content: dict[str, Any], flow: Path) -> None:
+    """See that a whole params.yaml has lists that agree, and no section that nothing reads.
+
+    Raises:
+        Stop: it is not so.
+        ValidationError: a list is missing, or none.
+    """
+    check(Lists.model_validate(content), generated(flow))
+    known = sections(flow)
+    if unread := [name for name in content if name not in known]:
+        stop(f"nothing reads {unread}", f"the sections are {', '.join(sorted(known))}")
+
+
+def sections(flow: Path) -> set[str]:
+    """Name the sections that there may be: those that dvc.yaml names, the lists, `machine`."""
+    blocks = YAML(typ="safe").load(flow)["stages"].values()
+    read = [name for block in blocks for name in block.get("do", block).get("params", [])]
+    return {name.partition(".")[0] for name in read} | {*Lists.model_fields, "machine"}
+
+
 def check_report(contents: Sequence[str]) -> None:
     """See that there will be something to report.
 

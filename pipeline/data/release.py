@@ -56,3 +56,14 @@ def covers_places(root: Path, name: str) -> list[Path]:
         beside / own / f"Source_{own}_cover",
         beside / f"Source_{own}_cover",
     ]
+
+
+def elsewhere(root: Path, name: str) -> list[str]:
+    """Say where a data set's covers are, if presets look for them in another place."""
+    found, expected = covers_folder(root, name), covers_places(root, name)[0]
+    if found == expected:
+        return []
+    return [
+        f"{name}: its covers are in {found}; a preset that names {expected} needs that as the "
+        f"covers of domains.all.{name}"
+    ]
