@@ -47,9 +47,12 @@ def in_batch(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
     if len(queries) <= step:
         return of(slice(None))
     parts = [slice(start, start + step) for start in range(0, len(queries), step)]
-    # Nothing in it is random: no generator's state needs to be kept.
-    kept = {"use_reentrant": False, "preserve_rng_state": False}
-    return torch.stack([checkpoint(of, rows, **kept) for rows in parts]).sum()
+    shares = [
+        # Nothing in it is random, so that no generator's state needs to be kept.
+        checkpoint(of, rows, use_reentrant=False, preserve_rng_state=False)
+        for rows in parts
+    ]
+    return torch.stack(shares).sum()
 
 
 def bce(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
