@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
-from pipeline.data import lists
+from pipeline.data import files, lists
 from pipeline.data.files import Stop
 from pipeline.params import FILE, Params
 
@@ -30,6 +30,12 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
         typer.run(main)
     except ERRORS as error:
         sys.stderr.write(f"\nstopped: {message(error)}\n")
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in files.FULL:
+            raise
+        what = f"{error.filename or 'a file'} can't be written: {error.strerror}"
+        sys.stderr.write(f"\nstopped: {what}; make room and run again, what is done stays\n")
         sys.exit(1)
 
 

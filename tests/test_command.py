@@ -1,5 +1,6 @@
 """The entry of every stage: its help, its stop, its exit status."""
 
+import errno
 import functools
 import subprocess
 import sys
@@ -35,6 +36,29 @@ def test_a_stop_is_one_message_without_a_traceback(called):
         raise files.Stop("near_pair.csv, line 3: an item")
 
     assert called(main) == (1, "\nstopped: near_pair.csv, line 3: an item\n")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_a_stop(called, code):
+    def main() -> None:
+        raise OSError(code, "No room", "curve.csv")
+
+    status, said = called(main)
+    assert status == 1
+    assert said == (
+        "\nstopped: curve.csv can't be written: No room; make room and run again, what is done "
+        "stays\n"
+    )
+
+
+def test_another_error_of_the_system_is_not_dressed_as_a_stop(tmp_path, monkeypatch):
+    def main() -> None:
+        raise OSError(errno.EIO, "Input/output error", "curve.csv")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["stage"])
+    with pytest.raises(OSError, match=r"curve\.csv"):
+        command.run(main)
 
 
 def test_what_succeeds_exits_with_0_and_says_nothing(called):

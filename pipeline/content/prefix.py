@@ -4,7 +4,6 @@ With the top blocks training, all below gives the same activations at every step
 one pass over the catalogue; vectors and gradients are those of the whole encoder.
 """
 
-import errno
 import os
 import shutil
 import sys
@@ -26,7 +25,6 @@ from pipeline.machine import PrefixCache
 GPU_CHUNK = 256  # items a pass there; fixed, as CHUNK is, so that filling again gives equal bytes
 DATA, ABOUT = "activations.bin", "about.json"
 SAID = {"bytes", "dtype", "is_ragged", "made_of", "seconds", "shape"}  # in ABOUT
-FULL = (errno.ENOSPC, errno.EDQUOT)
 WITHOUT = "machine.prefix_cache to 'off' and machine.micro_batch_items to less than that"
 
 
@@ -172,7 +170,7 @@ def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str,
         files.write_json(folder / ABOUT, about)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if error.errno in FULL:
+        if error.errno in files.FULL:
             _no_room(folder, about.get("bytes", 0), shutil.disk_usage(folder.parent).free)
         raise
 

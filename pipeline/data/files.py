@@ -1,6 +1,7 @@
 """Files that are either whole or absent, and the stop that tells a user what to mend."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import json
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data import locks
+
+FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: no room is left on a disk, or for its user
 
 
 class Stop(Exception):  # noqa: N818  # not a defect of the program: the user's input can't be used

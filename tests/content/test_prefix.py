@@ -210,6 +210,7 @@ def test_nothing_is_kept_where_all_trains_or_it_is_off(
 ):
     encoder, content = made("bert", pack, request)
     encoder.unfreeze(layers)
+    capsys.readouterr()
     assert prefix.keep(encoder, content, tmp_path, CPU, cache) is content
     assert capsys.readouterr().err == ""
 

@@ -29,6 +29,7 @@ def test_what_is_cut_off_is_made_anew_with_one_warning(broken, pack, request, tm
         "no about": about.unlink,  # as a killed process leaves it
         "other about": lambda: about.write_text("[]"),
     }[broken]()
+    capsys.readouterr()
     after = prefix.keep(encoder, content, tmp_path, CPU, "auto").flat
     assert torch.equal(before, after)
     says = {"data": f"has {size - 8:,} of {size:,}", "no data": f"has 0 of {size:,}"}
@@ -69,6 +70,7 @@ def test_what_is_stale_is_dropped_with_one_warning(
     if stale == "code":
         real = prefix.scratch.key
         monkeypatch.setattr(prefix.scratch, "key", lambda *given: f"0{real(*given)[1:-1]}")
+    capsys.readouterr()
     kept = prefix.keep(encoder, content, tmp_path, CPU, "auto")
     assert capsys.readouterr().err == f"prefix: {was} was made of other {said}; it is dropped\n"
     assert len([*tmp_path.glob("text-*")]) == len([*tmp_path.glob("image-*")]) == 1
@@ -115,6 +117,20 @@ def test_a_disk_that_fills_up_on_the_way_stops_as_well(
     with pytest.raises(files.Stop, match=rf"activations need {needed:,} bytes in .*, where [1-9]"):
         prefix.fill(encoder, content, tmp_path / "text", {})
     assert {path.name for path in tmp_path.iterdir()} == {"mine"}
+
+
+def test_too_little_memory_to_fill_names_what_to_do_without(pack, request, tmp_path, monkeypatch):
+    encoder, content = made("bert", pack, request)
+    encoder.unfreeze(1)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(encoder, "prefix", full)
+    with pytest.raises(files.Stop, match=r"items at once; .* machine.prefix_cache to 'off' and"):
+        prefix.keep(encoder, content, tmp_path, CPU, "auto")
+    monkeypatch.undo()
+    prefix.keep(encoder, content, tmp_path, CPU, "auto")
 
 
 class Full(io.BytesIO):

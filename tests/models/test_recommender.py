@@ -79,6 +79,19 @@ def test_like_lengths_are_encoded_together(world):
     assert order == sorted(order)
 
 
+def test_too_little_memory_for_item_vectors_names_the_batch(world, monkeypatch):
+    fusion = items.Fusion(world.embedded, WIDTH, HEAD, "sum").double()
+    tower = items.EndToEndTower(world.encoders, world.contents, fusion, 0.0)
+    model = recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC).double())
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tower, "encode", full)
+    with pytest.raises(files.Stop, match=r"encode 4 items at once; .* machine.embed_batch to 2$"):
+        model.item_vectors(np.arange(8) > 0, batch=4)
+
+
 def test_a_users_query_is_the_one_after_the_last_item_whoever_else_is_asked_for(monkeypatch):
     model = id_model().train()
     vectors = model.item_vectors(np.arange(8) > 0, 4)
