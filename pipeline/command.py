@@ -31,10 +31,10 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
     except ERRORS as error:
         sys.stderr.write(f"\nstopped: {message(error)}\n")
         sys.exit(1)
-    except OSError as error:
-        if error.errno not in files.FULL:
+    except Exception as error:
+        if not files.is_full(error):
             raise
-        what = f"{error.filename or 'a file'} can't be written: {error.strerror}"
+        what = f"no room is left on a disk ({error})"
         sys.stderr.write(f"\nstopped: {what}; make room and run again, what is done stays\n")
         sys.exit(1)
 

@@ -4,8 +4,12 @@ import errno
 import functools
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
+import torch
 import typer
 from ruamel.yaml import YAML
 from stub_flow import ROOT
@@ -46,9 +50,31 @@ def test_a_full_disk_is_a_stop(called, code):
     status, said = called(main)
     assert status == 1
     assert said == (
-        "\nstopped: curve.csv can't be written: No room; make room and run again, what is done "
-        "stays\n"
+        f"\nstopped: no room is left on a disk ([Errno {code}] No room: 'curve.csv'); make room "
+        "and run again, what is done stays\n"
     )
+
+
+TABLE = pl.DataFrame({"a": range(10_000)})
+WRITERS = {
+    "bytes": lambda file: file.write(b"0" * 10_000),
+    "numpy": lambda file: np.save(file, np.ones(10_000)),
+    "parquet": TABLE.write_parquet,
+    "csv": TABLE.write_csv,
+    "torch": functools.partial(torch.save, torch.ones(10_000)),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_writer_is_known_to_have_found_a_full_disk(called, writer):
+    def main() -> None:
+        with Path("/dev/full").open("wb", buffering=0) as file:
+            WRITERS[writer](file)
+
+    status, said = called(main)
+    assert status == 1
+    assert said.startswith("\nstopped: no room is left on a disk (")
 
 
 def test_another_error_of_the_system_is_not_dressed_as_a_stop(tmp_path, monkeypatch):

@@ -103,8 +103,9 @@ PAPER = {  # as released for SASRec with 2 x 32 users and BERT, with 8 x 8 users
     },
 }  # fmt: skip
 ALIKE = {
-    "protocol.min_items": 5, "protocol.mask": "window", "protocol.catalogue": "window",
-    "protocol.select": "hr@10", "model.width": 1024, "tower.head.standardise": "none",
+    "protocol.min_items": 5, "protocol.window": 23, "protocol.mask": "window",
+    "protocol.catalogue": "window", "protocol.select": "hr@10",
+    "model.width": 1024, "tower.head.standardise": "none",
     "tower.head.layers": 1, "training.loss": "bce", "training.negatives.number": 1,
     "training.negatives.popularity": 0.0, "training.batch_users": 64,
     "training.learning_rate": 5e-5, "training.weight_decay": 0.1, "training.epochs": 120,

@@ -25,7 +25,6 @@ from pipeline.machine import PrefixCache
 GPU_CHUNK = 256  # items a pass there; fixed, as CHUNK is, so that filling again gives equal bytes
 DATA, ABOUT = "activations.bin", "about.json"
 SAID = {"bytes", "dtype", "is_ragged", "made_of", "seconds", "shape"}  # in ABOUT
-WITHOUT = "machine.prefix_cache to 'off' and machine.micro_batch_items to less than that"
 
 
 class Kept:
@@ -133,7 +132,7 @@ def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str,
 
     Raises:
         files.Stop: the disk, or the device's memory, is too small; nothing of the activations is
-            left where it is the disk.
+            left.
     """
     where = encoder.device
     dtype = _dtype(encoder, where)
@@ -147,7 +146,9 @@ def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str,
         with (folder / DATA).open("wb") as file:
             for start in range(0, len(items), step):
                 some = items[start : start + step]
-                enough = device.enough_memory(where, len(some), WITHOUT)
+                fewer = max(1, len(some) // 2)
+                without = f"machine.prefix_cache to 'off' and machine.micro_batch_items to {fewer}"
+                enough = device.enough_memory(where, len(some), without)
                 with device.autocast(where), enough:
                     made = encoder.prefix(content.batch(some))
                 hidden = made[HIDDEN].to(dtype)
@@ -168,10 +169,11 @@ def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str,
         seconds = time.perf_counter() - began
         about |= {"dtype": str(dtype), "made_of": made_of, "seconds": seconds}
         files.write_json(folder / ABOUT, about)
-    except OSError as error:
+    except (OSError, files.Stop) as error:
+        free = shutil.disk_usage(folder.parent).free
         shutil.rmtree(folder, ignore_errors=True)
-        if error.errno in files.FULL:
-            _no_room(folder, about.get("bytes", 0), shutil.disk_usage(folder.parent).free)
+        if files.is_full(error):
+            _no_room(folder, about.get("bytes", 0), free)
         raise
 
 
@@ -186,8 +188,8 @@ def _dtype(encoder: Encoder, where: torch.device) -> torch.dtype:
 
     Whole vectors, where nothing trains, are kept as `embed` keeps them.
     """
-    is_whole = encoder.dtype == torch.float64 or encoder.is_frozen
-    return encoder.dtype if is_whole else device.precision(where)
+    keeps_own = encoder.dtype == torch.float64 or encoder.is_frozen
+    return encoder.dtype if keeps_own else device.precision(where)
 
 
 def _about(folder: Path) -> dict[str, Any] | None:
@@ -215,11 +217,17 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _drop(folder: Path, made_of: Mapping[str, object]) -> None:
-    """Remove activations that are none of the present encoder and contents, unless in use."""
+    """Remove activations that are none of the present encoder and contents.
+
+    Not while somebody fills or opens them; who has opened them goes on reading.
+    """
     about = _about(folder)
     if not scratch.drop(folder):
         return
-    was = {} if about is None else about["made_of"]
+    if about is None:
+        sys.stderr.write(f"prefix: {folder} was cut off; it is dropped\n")
+        return
+    was = about["made_of"]
     differing = ", ".join(name for name in made_of if was.get(name) != made_of[name]) or "code"
     sys.stderr.write(f"prefix: {folder} was made of other {differing}; it is dropped\n")
 
@@ -227,7 +235,6 @@ def _drop(folder: Path, made_of: Mapping[str, object]) -> None:
 def _check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
-        shutil.rmtree(folder)
         _no_room(folder, needed, free)
 
 

@@ -14,10 +14,21 @@ from typing import Any
 from pipeline.data import locks
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: no room is left on a disk, or for its user
+FULL_IN_RUST = tuple(f"(os error {code})" for code in FULL)  # as polars and safetensors say it
 
 
 class Stop(Exception):  # noqa: N818  # not a defect of the program: the user's input can't be used
     """A stop with a message for the user: what, where, which value, the rule and the fix."""
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it came of, is that no room is left on a disk."""
+    while error is not None:
+        is_of_system = isinstance(error, OSError) and error.errno in FULL
+        if is_of_system or any(words in str(error) for words in FULL_IN_RUST):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def write_text(path: Path, text: str) -> None:

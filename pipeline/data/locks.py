@@ -25,7 +25,7 @@ def held(path: Path) -> Iterator[bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+") as lock:
             waited |= _wait(lock)
-            if not _is_at(path, lock):
+            if not is_at(path, lock):
                 continue  # its holder removed it while we waited: this one locks nobody out
             lock.truncate(0)
             lock.write(str(os.getpid()))
@@ -56,7 +56,7 @@ def _wait(lock: TextIO) -> bool:
     return True
 
 
-def _is_at(path: Path, lock: TextIO) -> bool:
+def is_at(path: Path, lock: TextIO) -> bool:
     """Tell whether an open file is still the one at its path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(lock.fileno()))

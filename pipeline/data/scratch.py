@@ -46,10 +46,10 @@ def drop(folder: Path) -> bool:
     """Remove a scratch folder unless somebody works in it; say whether it was removed."""
     path = _lock(folder)
     with path.open("a+") as lock:
-        if not locks.is_free(lock):
+        if not locks.is_free(lock) or not locks.is_at(path, lock):
             return False
         clear(folder)
-        path.unlink(missing_ok=True)
+        path.unlink()
     return True
 
 

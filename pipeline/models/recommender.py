@@ -71,16 +71,17 @@ class Recommender(nn.Module):
         self.eval()
         where = next(self.parameters()).device
         items = np.flatnonzero(wanted)[processes.rank() :: processes.size()]
+        advice = ""
         if isinstance(self.tower, EndToEndTower):
             cost = np.sum([content.lengths for content in self.tower.contents.values()], axis=0)
             items = items[np.argsort(cost[items], kind="stable")]
         else:
-            batch = max(batch, ITEMS_A_PASS)
+            batch, advice = max(batch, ITEMS_A_PASS), "machine.device to 'cpu'"
         parts = []
         # One pass at least, which tells how wide vectors are: a process may have no item.
         for start in range(0, max(1, len(items)), batch):
             some = torch.from_numpy(items[start : start + batch])
-            with device.autocast(where), device.enough_memory(where, len(some)):
+            with device.autocast(where), device.enough_memory(where, len(some), advice):
                 made = self.tower(some)
             parts.append(made.float().cpu().numpy())
         vectors = np.zeros((len(wanted), parts[0].shape[1]), np.float32)

@@ -123,10 +123,10 @@ class Phase:
         self.pending.clear()
 
     def validate(self, split: Split, batch: int) -> tuple[float, float]:
-        """Measure HR@10 and NDCG@10 on validation after an epoch.
+        """Measure HR@10 and NDCG@10 on validation, before the first epoch or after one.
 
         Raises:
-            Stop: its last step left weights that are not finite, or too large to make vectors by.
+            Stop: weights are not finite, or too large to make vectors by.
         """
         learned = (p for p in self.model.parameters() if p.requires_grad)
         what = "weights"
@@ -135,6 +135,9 @@ class Phase:
                 return objective.validate(self.model, split, batch)
             except vectors.NotFiniteError:
                 what = "vectors"
+        if not self.state.epoch:
+            fix = "what it starts from has diverged; train that again at a lower learning rate"
+            raise files.Stop(f"{what} are not finite before {self.plan.phase} has trained: {fix}")
         rates = [group["lr"] for group in self.optimizer.param_groups]
         where = (self.state.epoch, self.state.step, rates)
         raise self.diverged(f"{what} are not finite", *where)
@@ -166,9 +169,8 @@ class Phase:
         size = min(own, tower.micro_batch or own)
         if size == 1:
             return files.Stop(
-                f"{step}{each}, 1 of them at once, and fewer can't be; in params.yaml set "
-                f"training.batch_users to {max(1, users // 2)} or let fewer blocks train by "
-                "end2end.trainable (both change results)"
+                f"{step}{each}, 1 of them at once; in params.yaml lower training.batch_users or "
+                "let fewer blocks train by end2end.trainable (both change results)"
             )
         return files.Stop(
             f"{step}{each}, {size} of them at once; set machine.micro_batch_items in params.yaml "
@@ -240,14 +242,14 @@ def fit(
     bit on a CPU.
 
     Raises:
-        Stop: the loss is not finite, or the device's memory is too small.
+        Stop: the loss, weights or vectors are not finite, or the device's memory is too small.
     """
     feed = batches.of_plan(split, plan, model.users.masking, seed)
     progress = Progress(plan.phase, plan.batch_users)
     phase = Phase(model, plan, seed, keeper)
     if not phase.resume():
         began = time.monotonic()
-        hr, ndcg = objective.validate(model, split, validate_batch)
+        hr, ndcg = phase.validate(split, validate_batch)
         phase.state.seconds += time.monotonic() - began
         phase.judge(hr, ndcg, feed.steps)
         progress.say(f"epoch 0, HR@10 {hr:.4f}, NDCG@10 {ndcg:.4f} before training")

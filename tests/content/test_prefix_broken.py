@@ -127,10 +127,23 @@ def test_too_little_memory_to_fill_names_what_to_do_without(pack, request, tmp_p
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(encoder, "prefix", full)
-    with pytest.raises(files.Stop, match=r"items at once; .* machine.prefix_cache to 'off' and"):
+    message = r"encode (\d+) items at once; .*prefix_cache to 'off' and .*micro_batch_items to \d+$"
+    with pytest.raises(files.Stop, match=message):
         prefix.keep(encoder, content, tmp_path, CPU, "auto")
-    monkeypatch.undo()
+    assert not list(tmp_path.rglob(prefix.DATA))
+
+
+def test_what_is_stale_and_cut_off_is_dropped_as_such(pack, request, tmp_path, capsys):
+    encoder, content = made("bert", pack, request)
+    encoder.unfreeze(1)
     prefix.keep(encoder, content, tmp_path, CPU, "auto")
+    was = next(tmp_path.glob("text-*"))
+    (was / prefix.ABOUT).unlink()
+    encoder.unfreeze(2)
+    capsys.readouterr()
+    prefix.keep(encoder, content, tmp_path, CPU, "auto")
+    assert capsys.readouterr().err == f"prefix: {was} was cut off; it is dropped\n"
+    assert not was.exists()
 
 
 class Full(io.BytesIO):

@@ -155,3 +155,17 @@ def test_a_folder_is_dropped_unless_somebody_works_in_it(tmp_path):
     first.wait()
     assert scratch.drop(root / "0123")
     assert not [*root.iterdir()]
+
+
+def test_a_lock_that_its_holder_has_removed_drops_nothing(tmp_path, monkeypatch):
+    """Between opening it and taking it: the folder may be another's by then."""
+    folder = tmp_path / "0123"
+    folder.mkdir()
+
+    def removed(_):
+        (tmp_path / "0123.lock").unlink()
+        return True
+
+    monkeypatch.setattr(scratch.locks, "is_free", removed)
+    assert not scratch.drop(folder)
+    assert folder.exists()

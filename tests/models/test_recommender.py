@@ -92,6 +92,18 @@ def test_too_little_memory_for_item_vectors_names_the_batch(world, monkeypatch):
         model.item_vectors(np.arange(8) > 0, batch=4)
 
 
+def test_too_little_memory_without_an_encoder_names_the_device(monkeypatch):
+    tower = items.IdTower(N_ITEMS, WIDTH)
+    model = recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC))
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(tower, "forward", full)
+    with pytest.raises(files.Stop, match=r"encode 7 items at once; .* machine.device to 'cpu'$"):
+        model.item_vectors(np.arange(8) > 0, batch=4)
+
+
 def test_a_users_query_is_the_one_after_the_last_item_whoever_else_is_asked_for(monkeypatch):
     model = id_model().train()
     vectors = model.item_vectors(np.arange(8) > 0, 4)

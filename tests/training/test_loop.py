@@ -189,6 +189,13 @@ def test_weights_too_large_to_make_vectors_by_stop_too(tmp_path):
         loop.fit(model, parts, plan, 0, Keeper(tmp_path, 60), 8)
 
 
+def test_a_start_that_has_diverged_stops_before_it_trains(tmp_path):
+    model, parts = small()
+    model.users.norm.bias.data[0] = torch.nan
+    with pytest.raises(files.Stop, match="weights are not finite before probe has trained: what"):
+        loop.fit(model, parts, PLAN, 0, Keeper(tmp_path, 60), 8)
+
+
 def test_weights_that_overflow_in_an_epochs_last_step_stop_too(monkeypatch, tmp_path):
     step = loop.Phase.step
 

@@ -264,8 +264,8 @@ def test_too_little_memory_names_the_knob_and_what_to_try(
 def test_too_little_memory_for_one_item_at_once_names_what_else_there_is(world, tmp_path):
     phase = loop.Phase(end2end(world, 1, micro_batch=1), PLAN, 0, Keeper(tmp_path, 60))
     message = str(phase.too_large(7))
-    assert "7 items, 1 of them at once, and fewer can't be" in message
-    assert "training.batch_users to 16 or let fewer blocks train" in message
+    assert "7 items, 1 of them at once; in" in message
+    assert "lower training.batch_users or let fewer blocks train" in message
     assert "micro_batch_items" not in message
 
 
