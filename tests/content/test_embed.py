@@ -13,6 +13,7 @@ from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
 from tests.content.embedding import CPU, MACHINE, Repeating, Said, run
+from tests.memory import out_of_memory
 
 
 def test_every_item_has_the_encoders_vector(bert, fetch, many, tmp_path):
@@ -113,10 +114,6 @@ def test_too_little_memory_names_the_batch_and_what_to_try(batch, fix, tmp_path,
     message = f"cpu has too little memory to encode {batch} items at once; .* machine.{fix}$"
     with pytest.raises(files.Stop, match=message):
         run(embed.Job(encoder, content), tmp_path, machine=machine)
-
-
-def out_of_memory(*_):
-    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_covers_of_another_item_table_stop(clip, pack, fetch, tmp_path, monkeypatch):

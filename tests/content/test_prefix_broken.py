@@ -13,6 +13,7 @@ from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
 from tests.content.families import CPU, ITEMS, made, reader
+from tests.memory import out_of_memory
 
 
 @pytest.mark.parametrize("broken", ["data", "no data", "about", "no about", "other about"])
@@ -123,10 +124,7 @@ def test_too_little_memory_to_fill_names_what_to_do_without(pack, request, tmp_p
     encoder, content = made("bert", pack, request)
     encoder.unfreeze(1)
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(encoder, "prefix", full)
+    monkeypatch.setattr(encoder, "prefix", out_of_memory)
     message = r"encode (\d+) items at once; .*prefix_cache to 'off' and .*micro_batch_items to \d+$"
     with pytest.raises(files.Stop, match=message):
         prefix.keep(encoder, content, tmp_path, CPU, "auto")

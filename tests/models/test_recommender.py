@@ -7,6 +7,7 @@ from pipeline.data import files, sequences
 from pipeline.models import items, recommender
 from pipeline.models.rows import Rows
 from pipeline.models.sasrec import Sasrec
+from tests.memory import out_of_memory
 from tests.small_domains import LENGTH, SASREC
 
 WIDTH, N_ITEMS = 8, 7
@@ -84,10 +85,7 @@ def test_too_little_memory_for_item_vectors_names_the_batch(world, monkeypatch):
     tower = items.EndToEndTower(world.encoders, world.contents, fusion, 0.0)
     model = recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC).double())
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(tower, "encode", full)
+    monkeypatch.setattr(tower, "encode", out_of_memory)
     with pytest.raises(files.Stop, match=r"encode 4 items at once; .* machine.embed_batch to 2$"):
         model.item_vectors(np.arange(8) > 0, batch=4)
 
@@ -96,10 +94,7 @@ def test_too_little_memory_without_an_encoder_names_the_device(monkeypatch):
     tower = items.IdTower(N_ITEMS, WIDTH)
     model = recommender.Recommender(tower, Sasrec(WIDTH, LENGTH, SASREC))
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(tower, "forward", full)
+    monkeypatch.setattr(tower, "forward", out_of_memory)
     with pytest.raises(files.Stop, match=r"encode 7 items at once; .* machine.device to 'cpu'$"):
         model.item_vectors(np.arange(8) > 0, batch=4)
 

@@ -12,6 +12,7 @@ from pipeline.models import items, recommender, users
 from pipeline.models.sasrec import Sasrec
 from pipeline.training import loop, losses, objective
 from pipeline.training.checkpoint import Keeper
+from tests.memory import out_of_memory
 from tests.models.test_items import WIDTH, towers
 from tests.small_domains import LENGTH, OTHERS, PLAN, SASREC, chain, divided, feed
 
@@ -244,10 +245,7 @@ def test_too_little_memory_names_the_knob_and_what_to_try(
 ):
     model = end2end(world, 1, micro_batch)
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(model.tower, "encode", full)
+    monkeypatch.setattr(model.tower, "encode", out_of_memory)
     phase = loop.Phase(model, PLAN, 0, Keeper(tmp_path, 60))
     message = rf"32 users, 7 items, .*set machine.micro_batch_items in params.yaml to {tried}:"
     with pytest.raises(files.Stop, match=message):
@@ -273,10 +271,7 @@ def test_too_little_memory_without_an_encoder_names_what_a_batch_holds(tmp_path,
     model = recommender.Recommender(items.IdTower(7, 8), Sasrec(8, LENGTH, SASREC))
     phase = loop.Phase(model, PLAN, 0, Keeper(tmp_path, 60))
 
-    def full(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(model.users, "forward", full)
+    monkeypatch.setattr(model.users, "forward", out_of_memory)
     message = r"32 users, 7 items; no encoder trains.*batch_users to 16 or lower training.n"
     with pytest.raises(files.Stop, match=message):
         phase.step(feed(ROWS, 7).batch(0, 0))
