@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # type: ignore[import-untyped]
@@ -25,6 +25,12 @@ from pipeline.training import negatives
 LOCK = Path(".dvc/tmp/rwlock")
 RESULTS = Path("dvc.lock")  # what each stage read and wrote; DVC writes it bit by bit
 MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+
+
+class Asked(lists.Lists):
+    """What decides whether there will be a report, and whether the loss fits the runs."""
+
+    training: dict[str, Any]
 
 
 def holders(text: str) -> set[int]:
@@ -92,9 +98,9 @@ def main(
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
     if not targets:
-        p = negatives.Losses.load()
-        lists.check_report(lists.Lists.load().contents)
-        negatives.check_loss(p.training.get("loss"), p.encodes)
+        p = Asked.load()
+        lists.check_report(p.contents)
+        negatives.check_loss(p.training.get("loss"), p.runs.encodes(p.sources))
     unlock(LOCK)
     if not LOCK.exists():  # nobody is writing it this moment
         set_aside(RESULTS)

@@ -47,6 +47,11 @@ class Runs(Section):
             listed += [*self.frozen_transfer, *self.tuned_transfer, *self.end2end_transfer]
         return [run for run in ORDER if run == "id" or run in listed]
 
+    def encodes(self, sources: list[str]) -> bool:
+        """Tell whether there is a run whose encoders train."""
+        from_source = [*self.pretrain_end2end, *self.end2end_transfer]
+        return bool(self.end2end or (sources and from_source))
+
 
 class Reporting(Section):
     """The section `report`."""

@@ -3,14 +3,14 @@
 Those of a slot are drawn outside the user's own window, those of a step from the whole catalogue.
 """
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from pipeline.data import files, lists, sequences
+from pipeline.data import files, sequences
 from pipeline.data.sequences import Lists
-from pipeline.params import Params, Section
+from pipeline.params import Section
 
 LossName = Literal["in_batch", "bce", "gbce", "bpr", "sampled_softmax", "full_softmax"]
 OF_SLOTS = ("bce", "gbce", "bpr")  # losses that draw negatives for each slot
@@ -24,20 +24,6 @@ class Negatives(Section):
     number: PositiveInt  # k, of a slot or of a step
     popularity: float = Field(ge=0, le=1)  # drawn by share of interactions to this power; 0: evenly
     calibration: float = Field(ge=0, le=1)  # gbce's t: 0 is bce, 1 undoes the sampling
-
-
-class Losses(Params):
-    """What decides whether the loss fits the runs."""
-
-    training: dict[str, Any]
-    runs: lists.Runs
-    sources: list[str]
-
-    @property
-    def encodes(self) -> bool:
-        """Whether there is a run whose encoders train."""
-        from_source = [*self.runs.pretrain_end2end, *self.runs.end2end_transfer]
-        return bool(self.runs.end2end or (self.sources and from_source))
 
 
 class Sampler:
