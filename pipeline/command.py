@@ -1,11 +1,14 @@
 """The entry of every stage: Typer, and one clear message where something stops it."""
 
+import importlib
+import pkgutil
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml.error import YAMLError
 
@@ -39,6 +42,21 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
         sys.exit(1)
 
 
+def check_whole(content: dict[str, Any], stages: ModuleType) -> None:
+    """See that a whole params.yaml has lists that agree, and sections that fit a package's stages.
+
+    Raises:
+        Stop: the lists don't agree, or nothing reads a section.
+        ValidationError: a section does not fit a stage that reads it.
+    """
+    lists.check_whole(content, lists.FLOW)
+    for stage in pkgutil.iter_modules(stages.__path__):
+        importlib.import_module(f"{stages.__name__}.{stage.name}")
+    for model in sorted(_below(Params), key=lambda model: model.__qualname__):
+        if set(model.model_fields) <= set(content):  # DVC names the sections that are not there
+            model.model_validate(content)
+
+
 def message(error: Exception) -> str:
     """Say what is wrong with the user's input, for one of ERRORS."""
     if isinstance(error, ValidationError):
@@ -54,7 +72,7 @@ def _misfit(error: ValidationError) -> str:
     return "\n".join([f"{what} does not fit:", *problems])
 
 
-def _below(model: type[BaseModel]) -> set[type[BaseModel]]:
+def _below(model: type[Params]) -> set[type[Params]]:
     """Give all classes that a class is the parent or forebear of."""
     children = set(model.__subclasses__())
     return children.union(*map(_below, children))

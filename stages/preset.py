@@ -4,7 +4,6 @@ The user's own params.yaml, dvc.lock and report stay as they are, and whether it
 not matter; the DVC cache is shared, so what both have in common runs once.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from ruamel.yaml import YAML
 
+import stages
 from pipeline import command
-from pipeline.data import files, lists
+from pipeline.data import files
 from pipeline.data.files import Stop
 from pipeline.params import FILE
 
@@ -88,14 +88,14 @@ def main(
 
 
 def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
-    """Read a preset, its paths as seen from a work tree, and see that its lists agree.
+    """Read a preset, its paths as seen from a work tree, and see that the stages can read it too.
 
     Raises:
-        Stop: they do not, it is no whole params.yaml, or it has a section that nothing reads.
+        Stop: its lists do not agree, a section fits no stage, or it is no whole params.yaml.
     """
     try:
         content = resolve(YAML().load(preset), Path.cwd())
-        lists.check_whole(content, lists.FLOW)
+        command.check_whole(content, stages)  # a typo stops now, not hours later
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error
     return content
@@ -111,7 +111,7 @@ def unpack_data(script: Path, folder: Path) -> None:
         fix = f"name the right one with --unpack, or lay the raw data out in {folder} yourself"
         raise Stop(f"the data's script {script} is not there: {fix}")
     with files.atomic_folder(folder) as part:
-        done = subprocess.run(["bash", os.fspath(script), os.fspath(part)], check=False)
+        done = subprocess.run(["bash", script, part], check=False)
         if done.returncode:
             raise Stop(f"{script} failed with status {done.returncode}; {folder} was not made")
 

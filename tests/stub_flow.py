@@ -117,14 +117,6 @@ def ran(output):
     return set(re.findall(r"^Running stage '(.*)':", output, re.MULTILINE))
 
 
-# Sections that stubs do not read in full: one key each is enough to see what reruns, and DVC
-# parses params.yaml and dvc.lock anew at every stage.
-SHORTENED = [
-    "demo_data", "demo_encoder", "prepare", "covers", "protocol", "tower", "user_encoders",
-    "training", "end2end", "search",
-]  # fmt: skip
-
-
 def make(folder, python_home, **lists):
     """A committed repository with one source and one target, contents text and both.
 
@@ -143,8 +135,6 @@ def make(folder, python_home, **lists):
     params = YAML(typ="safe").load(folder / "params.yaml")
     for part, domains in params["domains"].items():
         params["domains"][part] = {name: domains[name] for name in ["harbor", "near"]}
-    for name in SHORTENED:
-        params[name] = dict(list(params[name].items())[:1])
     runs = {name: listed[:1] for name, listed in params["runs"].items()}
     smaller = {"targets": ["near"], "contents": ["text", "both"], "runs": runs}
     flow.write_params({**params, **smaller, **lists})

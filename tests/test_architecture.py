@@ -178,6 +178,7 @@ def test_paths_stand_in_dvc_yaml_alone():
 
 # Where something is looked up by a name that is not written there, and why that is no choice.
 BY_NAME = {
+    ("pipeline/command.py", "import_module"): "all stages there are, to see what each reads",
     ("pipeline/content/image.py", "getattr"): "mean and std of a preprocessing, named beside it",
     ("pipeline/content/specification.py", "getattr"): "fields of a model, listed by the model",
     (

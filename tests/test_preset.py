@@ -155,6 +155,29 @@ def test_a_section_that_nothing_reads_stops_and_is_named(tmp_path, monkeypatch):
         preset.read(mine)
 
 
+@pytest.mark.parametrize("shipped", [ROOT / "params.yaml", *(ROOT / "presets").glob("*.yaml")])
+def test_a_shipped_preset_fits_every_stage(shipped, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert preset.read(shipped)["seeds"] == YAML(typ="safe").load(shipped)["seeds"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("  decays: ", "  decay: 1\n  decays: ", r"training\.decay: Extra inputs .* \(found: 1\)"),
+        ("  probe: true", "  probe: maybe", r"end2end\.probe: .* \(found: 'maybe'\)"),
+        ("  cutoffs: [", "  cutoff: 5\n  cutoffs: [", r"evaluate\.cutoff: Extra .*\(found: 5\)"),
+    ],
+)
+def test_what_a_later_stage_would_stop_at_stops_now(tmp_path, monkeypatch, before, after, message):
+    monkeypatch.chdir(ROOT)
+    shipped = (ROOT / "params.yaml").read_text()
+    assert shipped.count(before) == 1
+    (tmp_path / "mine.yaml").write_text(shipped.replace(before, after))
+    with pytest.raises(files.Stop, match=rf"mine\.yaml as params\.yaml does not fit:\n  {message}"):
+        preset.read(tmp_path / "mine.yaml")
+
+
 def test_the_users_own_lists_do_not_matter(small_flow):
     path = write_preset(small_flow)
     small_flow.edit(targets=["nowhere"])
