@@ -39,6 +39,7 @@ def adapt(encoder: Encoder, settings: Lora, seed: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         for block in encoder.choose(settings.layers, "end2end.trainable.lora.layers"):
+            _call_packed(block)
             for targets in _targets(block, settings.dropout):
                 config = peft.LoraConfig(r=settings.rank, lora_alpha=settings.alpha, **targets)
                 peft.inject_adapter_in_model(config, block)
@@ -87,6 +88,17 @@ def _targets(block: nn.Module, dropout: float) -> Iterator[dict[str, Any]]:
     ]
     if packed:
         yield {"target_modules": [], "target_parameters": packed}
+
+
+def _call_packed(block: nn.Module) -> None:
+    """Let timm's attention with biases apart (BEiT, EVA, Swin v2) call its layer, adapter and all.
+
+    As published it reads the layer's weight and leaves an adapter out; its other way, the biases
+    added after, gives the same vectors but for rounding.
+    """
+    for module in block.modules():
+        if hasattr(module, "qkv_bias_separate"):
+            module.qkv_bias_separate = True
 
 
 def _takes_adapter(module: nn.Module) -> bool:

@@ -68,6 +68,35 @@ def test_all_adapters_learn_and_nothing_else_moves(family, pack, request):
     assert {name for name in before if not torch.equal(before[name], after[name])} == set(trained)
 
 
+SMALL = dict(img_size=32, embed_dim=16, num_heads=2)
+APART = {  # models whose query, key and value are one layer, their biases parameters of their own
+    "beit_base_patch16_224": SMALL | dict(patch_size=8, depth=3),
+    "eva_giant_patch14_224": SMALL | dict(patch_size=8, depth=3),
+    "swinv2_tiny_window8_256": dict(img_size=64, embed_dim=16, depths=(1, 1, 1), window_size=4,
+                                    num_heads=(1, 2, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", APART)
+def test_an_adapter_beside_biases_apart_acts_and_learns(model, pack):
+    encoder = small_timm(model, **APART[model]).double().eval()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            torch.nn.init.ones_(module.weight)  # Swin v2 begins without its residual branches
+    assert any(name.endswith("q_bias") for name, _ in encoder.named_parameters())
+    content = ImageContent(pack, encoder)
+    batch = content.batch(ITEMS[content.present[ITEMS]])
+    public = encoder(batch).detach()
+    lora.adapt(encoder, changed(layers=1, dropout=0.0), 0)
+    torch.testing.assert_close(encoder(batch).detach(), public, rtol=1e-12, atol=1e-12)
+    nudge(encoder)
+    (encoder(batch) ** 2).sum().backward()
+    assert any(".qkv." in name for name in adapters(encoder))
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapters(encoder).values())
+    with torch.no_grad():
+        torch.testing.assert_close(lora.merged(encoder)(batch), encoder(batch))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_merged_it_gives_the_same_vectors_and_the_encoder_keeps_its_adapters(family, pack, request):
     encoder, batch = ready(family, pack, request)
