@@ -130,6 +130,8 @@ def pack(
     out.mkdir(parents=True, exist_ok=True)
     shape = (len(items), size, size, 3)
     pixels = np.lib.format.open_memmap(out / "pixels.npy", "w+", np.uint8, shape)
+    with (out / "pixels.npy").open("rb+") as file:  # a full disk says so here; by a map it kills
+        os.posix_fallocate(file.fileno(), 0, (out / "pixels.npy").stat().st_size)
     broken: dict[int, str] = {}
     digests: list[str | None] = [None] * len(names)
 

@@ -38,6 +38,21 @@ def test_a_lack_of_memory_is_no_broken_cover(tmp_path, monkeypatch):
         covers.pack(tmp_path, ["x.jpg"], ["x.jpg"], 8, tmp_path / "out")
 
 
+def test_the_room_for_all_covers_is_taken_before_the_first_is_decoded(tmp_path, monkeypatch):
+    """Else a disk that gets full kills the process where it writes to the map."""
+    halves().save(tmp_path / "x.jpg")
+    taken = []
+
+    def seen(*_):
+        taken.append((tmp_path / "out/pixels.npy").stat().st_blocks * 512)
+        return np.zeros((256, 256, 3), np.uint8)
+
+    monkeypatch.setattr(covers, "read", seen)
+    covers.pack(tmp_path, ["x.jpg"] * 3, ["x.jpg"], 256, tmp_path / "out")
+    assert len(taken) == 3
+    assert min(taken) >= 3 * 256 * 256 * 3
+
+
 @pytest.mark.parametrize(("cores", "threads"), [(None, 1), (2, 2), (64, 4)])
 def test_few_covers_are_decoded_at_once(tmp_path, monkeypatch, cores, threads):
     halves().save(tmp_path / "x.jpg")
