@@ -5,7 +5,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -32,14 +32,21 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
             lists.check(lists.Lists.load(), lists.generated(lists.FLOW))
         typer.run(main)
     except ERRORS as error:
-        sys.stderr.write(f"\nstopped: {message(error)}\n")
-        sys.exit(1)
+        _stop(message(error))
+    except MemoryError as error:
+        fix = "lower what training, evaluate or machine in params.yaml take at once, and run again"
+        _stop(f"there is too little memory ({error}); {fix}, what is done stays")
     except Exception as error:
         if not files.is_full(error):
             raise
         what = f"no room is left on a disk ({error})"
-        sys.stderr.write(f"\nstopped: {what}; make room and run again, what is done stays\n")
-        sys.exit(1)
+        _stop(f"{what}; make room and run again, what is done stays")
+
+
+def _stop(what: str) -> NoReturn:
+    """Say why there is no going on, and leave."""
+    sys.stderr.write(f"\nstopped: {what}\n")
+    sys.exit(1)
 
 
 def check_whole(content: dict[str, Any], stages: ModuleType) -> None:

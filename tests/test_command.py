@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,16 @@ def test_a_full_disk_is_a_stop(called, code):
         f"\nstopped: no room is left on a disk ([Errno {code}] No room: 'curve.csv'); make room "
         "and run again, what is done stays\n"
     )
+
+
+def test_too_little_memory_is_a_stop_that_says_for_what(called):
+    def main() -> None:
+        np.empty((1 << 40, 1 << 10), np.int64)
+
+    status, said = called(main)
+    assert status == 1
+    assert re.match(r"\nstopped: there is too little memory \(Unable to allocate 8.00 PiB ", said)
+    assert "lower what training, evaluate or machine in params.yaml take at once" in said
 
 
 TABLE = pl.DataFrame({"a": range(10_000)})

@@ -98,7 +98,8 @@ def _call_packed(block: nn.Module) -> None:
     """
     for module in block.modules():
         if hasattr(module, "qkv_bias_separate"):
-            module.qkv_bias_separate = True
+            attention: Any = module  # timm's, whose attribute has no type
+            attention.qkv_bias_separate = True
 
 
 def _takes_adapter(module: nn.Module) -> bool:
