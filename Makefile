@@ -1,7 +1,8 @@
 # make repro: the whole flow on the data of params.yaml (the generated demo, as shipped)
 # make test:  the tests          make check: lint, types and tests, as CI runs them
 # make run PRESET=presets/X.yaml: another params.yaml in a work tree of its own
-# make real:  films to films and fashion, on data that lie beside the checkout
+# make real:  films to films and fashion, on data that lie beside the checkout; with three seeds or four
+#   user encoders: PRESET=presets/films-seeds.yaml, films-users.yaml
 # make break-even: how many users it takes before end to end pays, on films from beside the checkout;
 #   PRESET=params.yaml USERS="500 1000 0" for your own data (0 = all), and if params.yaml lists
 #   several, TARGET=..., CONTENT=...
@@ -32,8 +33,8 @@ run: $(READY)
 
 real: $(READY)
 	$(BIN)/python -m stages.preset --scratch $(SCRATCH) \
-		--preset presets/films-fashion.yaml \
-		--unpack ../shared/data/unpack.sh
+		--preset $(or $(PRESET),presets/films-fashion.yaml) \
+		--unpack ../shared/data/unpack.sh --data films-fashion
 
 .PHONY: break-even
 break-even: $(READY)

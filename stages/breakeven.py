@@ -13,7 +13,7 @@ import typer
 from ruamel.yaml import YAML
 
 from pipeline import command
-from pipeline.data import files, lists
+from pipeline.data import files, lists, presets
 from pipeline.data.files import Stop
 from pipeline.reporting import breakeven, breakeven_figure, breakeven_params, panels
 from pipeline.reporting.results import Group
@@ -74,7 +74,7 @@ def read(preset: Path, target: str, content: str, user: str) -> tuple[Group, lis
     if not preset.is_file():
         raise Stop(f"--preset {preset}: there is no such file; name a whole params.yaml")
     try:
-        p = BreakEven.model_validate(YAML(typ="safe").load(preset))
+        p = BreakEven.model_validate(presets.read(preset))
         lists.check(p, lists.generated(lists.FLOW))
         return breakeven_params.group(p, target, content, user), p.seeds
     except command.ERRORS as error:
@@ -83,7 +83,7 @@ def read(preset: Path, target: str, content: str, user: str) -> tuple[Group, lis
 
 def write(preset: Path, group: Group, users: int) -> Path:
     """Write the preset of one number of users, beside the work tree that will run it."""
-    content: Any = YAML().load(preset)
+    content = presets.read(preset)
     breakeven_params.narrow(content, group, users)
     path = TREES / f"{preset.stem}-{users}.yaml"
     path.parent.mkdir(exist_ok=True)

@@ -14,25 +14,12 @@ from ruamel.yaml import YAML
 
 import stages
 from pipeline import command
-from pipeline.data import files
+from pipeline.data import files, presets
 from pipeline.data.files import Stop
 from pipeline.params import FILE
 
 CODE = ("pipeline", "stages", "dvc.yaml", "requirements.txt")
 TREES = Path(".worktrees")
-DATA = Path(".data")  # raw data that git ignores; presets name it as if it were here
-
-
-def resolve(value: Any, root: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
-    """Make relative paths that leave the work tree, or lie in .data, absolute paths of `root`."""
-    if isinstance(value, dict):
-        for key in value:
-            value[key] = resolve(value[key], root)
-    elif isinstance(value, list):
-        value[:] = [resolve(one, root) for one in value]
-    elif isinstance(value, str) and value.startswith(("../", f"{DATA}/")):
-        return str((root / value).resolve())
-    return value
 
 
 def git(*words: str) -> str:
@@ -59,7 +46,7 @@ def work_tree(name: str) -> Path:
 
 
 def main(
-    preset: Annotated[Path, typer.Option(help="a whole params.yaml")],
+    preset: Annotated[Path, typer.Option(help="a params.yaml, whole or with a base")],
     scratch: Annotated[Path, typer.Option(help="where checkpoints live in its work tree")],
     unpack: Annotated[Path | None, typer.Option(help="a script that lays its data out")] = None,
     data: Annotated[str, typer.Option(help="where in .data, if not under the preset's name")] = "",
@@ -72,7 +59,7 @@ def main(
     content = read(preset)
     if git("status", "--porcelain", "--", *CODE):
         typer.echo("preset: uncommitted changes of the code are not in its work tree", err=True)
-    folder = DATA / (data or preset.stem)
+    folder = presets.DATA / (data or preset.stem)
     if unpack is not None and not folder.is_dir():
         unpack_data(unpack, folder)
     tree = work_tree(preset.stem)
@@ -91,10 +78,10 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
     """Read a preset, its paths as seen from a work tree, and see that the stages can read it too.
 
     Raises:
-        Stop: its lists do not agree, a section fits no stage, or it is no whole params.yaml.
+        Stop: its lists do not agree, a section fits no stage, or it is not whole.
     """
     try:
-        content = resolve(YAML().load(preset), Path.cwd())
+        content = presets.resolve(presets.read(preset), Path.cwd())
         command.check_whole(content, stages)  # a typo stops now, not hours later
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error

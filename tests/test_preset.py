@@ -11,7 +11,7 @@ import stub_flow
 from ruamel.yaml import YAML
 from stub_flow import ROOT
 
-from pipeline.data import files
+from pipeline.data import files, presets
 from stages import preset
 
 PRESET = ["python3", "-m", "stages.preset", "--scratch", "artifacts/scratch", "--preset"]
@@ -75,21 +75,6 @@ def test_paths_that_leave_the_work_tree_are_those_of_the_checkout(small_flow, tm
     assert params["encoders"] == {"text": str(tmp_path / "weights"), "image": "timm:resnet18"}
     assert params["origins"]["text"] == str(tmp_path / "weights/model.bin")
     assert "prepare@near" in stub_flow.ran(done.stdout)
-
-
-def test_other_values_stay_as_they_are(tmp_path):
-    value = {"a": ["x", "../y", 3], "b": {"c": ".data/z", "d": "artifacts/..", "e": ".database"}}
-    assert preset.resolve(value, tmp_path / "main") == {
-        "a": ["x", str(tmp_path / "y"), 3],
-        "b": {"c": str(tmp_path / "main/.data/z"), "d": "artifacts/..", "e": ".database"},
-    }
-
-
-def test_a_shared_anchor_is_resolved_once(tmp_path):
-    file = tmp_path / "preset.yaml"
-    file.write_text("all: &all {near: {folder: ../raw}}\ntext: *all\n")
-    resolved = preset.resolve(YAML().load(file), tmp_path / "main")
-    assert resolved["text"]["near"]["folder"] == str(tmp_path / "raw")
 
 
 @pytest.mark.parametrize("name", ["presets/none.yaml", "none", "presets"])
@@ -158,7 +143,7 @@ def test_a_section_that_nothing_reads_stops_and_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shipped", [ROOT / "params.yaml", *(ROOT / "presets").glob("*.yaml")])
 def test_a_shipped_preset_fits_every_stage(shipped, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert preset.read(shipped)["seeds"] == YAML(typ="safe").load(shipped)["seeds"]
+    assert preset.read(shipped)["seeds"] == presets.read(shipped)["seeds"]
 
 
 @pytest.mark.parametrize(

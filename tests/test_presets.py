@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.content import specification
-from pipeline.data import lists, release
+from pipeline.data import lists, presets, release
 from pipeline.reporting import ninerec
 from pipeline.training import runs
 
@@ -21,6 +21,9 @@ PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 STAGES = {
     "break-even": 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1,
     "films-fashion": 2 + 3 * 5 + 3 * 2 + 2 + 2 * 3 * (1 + 2 + 1 + 2 + 2 + 1 + 1) + 1,
+    # The same with one target, and with one content and four user encoders.
+    "films-seeds": 2 + 3 * 5 + 3 * 2 + 1 + 3 * (1 + 2 + 1 + 2 + 2 + 1 + 1) + 1,
+    "films-users": 2 + 3 * 5 + 4 * 2 + 2 * 4 + 2 * 4 * (1 + 2 + 1 + 2 + 2 + 1 + 1) + 1,
     "ninerec-best": 2 + 11 * 5 + 2 + 9 * (1 + 1 + 5 + 1) + 1,
     "ninerec-image": 1 + 11 * 3 + 1 + 9 * 5 + 1,
     "ninerec-text": 1 + 11 * 2 + 1 + 9 * 5 + 1,
@@ -29,7 +32,7 @@ NINEREC = [name for name in STAGES if name.startswith("ninerec")]
 
 
 def read(name):
-    return YAML(typ="safe").load(ROOT / f"presets/{name}.yaml")
+    return presets.read(ROOT / f"presets/{name}.yaml")
 
 
 def below(params, words):

@@ -1,0 +1,67 @@
+"""Presets: a base's sections, those of its own instead, and paths as seen from a work tree."""
+
+import re
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.data import files, presets
+
+WHOLE = "seeds: [0]\nsources: [a]\ntraining: {epochs: 3, patience: 1}\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a preset beside a whole one, and give its path."""
+
+    def write(text, base=WHOLE):
+        (tmp_path / "whole.yaml").write_text(base)
+        (tmp_path / "mine.yaml").write_text(text)
+        return tmp_path / "mine.yaml"
+
+    return write
+
+
+def test_a_whole_file_is_read_as_it_is(written):
+    assert presets.read(written(WHOLE)) == YAML(typ="safe").load(WHOLE)
+
+
+def test_its_own_sections_take_the_place_of_the_bases_whole(written):
+    text = "base: whole.yaml\ntraining: {epochs: 9}\nseeds: [1, 2]\nmore: {}\n"
+    assert presets.read(written(text)) == {
+        "seeds": [1, 2], "sources": ["a"], "training": {"epochs": 9}, "more": {},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "word\n"])
+def test_what_has_no_sections_is_left_to_who_checks_it(written, text):
+    assert presets.read(written(text)) == YAML(typ="safe").load(text)
+
+
+@pytest.mark.parametrize(
+    ("named", "base", "message"),
+    [
+        ("none.yaml", WHOLE, "params.yaml: base: 'none.yaml': there is no "),
+        ("whole.yaml", "base: mine.yaml\n", "whole.yaml is no whole params.yaml itself"),
+        ("whole.yaml", "[]\n", "whole.yaml is no whole params.yaml itself"),
+        ("[1]", WHOLE, "params.yaml: base: [1]: there is no "),
+    ],
+)
+def test_a_base_that_is_none_stops(written, named, base, message):
+    with pytest.raises(files.Stop, match=re.escape(message)):
+        presets.read(written(f"base: {named}\n", base))
+
+
+def test_other_values_stay_as_they_are(tmp_path):
+    value = {"a": ["x", "../y", 3], "b": {"c": ".data/z", "d": "artifacts/..", "e": ".database"}}
+    assert presets.resolve(value, tmp_path / "main") == {
+        "a": ["x", str(tmp_path / "y"), 3],
+        "b": {"c": str(tmp_path / "main/.data/z"), "d": "artifacts/..", "e": ".database"},
+    }
+
+
+def test_a_shared_anchor_is_resolved_once(tmp_path):
+    file = tmp_path / "preset.yaml"
+    file.write_text("all: &all {near: {folder: ../raw}}\ntext: *all\n")
+    resolved = presets.resolve(YAML().load(file), tmp_path / "main")
+    assert resolved["text"]["near"]["folder"] == str(tmp_path / "raw")
