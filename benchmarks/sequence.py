@@ -20,10 +20,10 @@ import typer
 from benchmarks import measure
 from benchmarks import sequence_converge as convergence
 from benchmarks import sequence_sides as sides
-from benchmarks.sequence_sides import OURS, Outcome, Side
+from benchmarks.sequence_sides import OURS, PEERS, Outcome, Side, counterpart
 
 NAME = "sequence"
-Name = StrEnum("Name", {name: name for name in (OURS, *sides.PEERS)})  # of a side
+Name = StrEnum("Name", {name: name for name in (*OURS.values(), *PEERS)})  # of a side
 LENGTHS = (20, 50)
 HEAD = [
     "L", "side", "epoch, s", "ours is faster", "evaluation, s", "ours is faster", "NDCG@10",
@@ -37,9 +37,10 @@ environment of its own. Epoch: the median of one training's epochs, data loading
 is repeated, in turn with the other sides: median (least-most).
 Evaluation: all items ranked for all users, HR@10 and NDCG@10 computed; items seen before may be
 retrieved, by all four. NDCG@10 after so few epochs says only that each side learns.
-Not equal: the feed-forward layer is 4 D wide in ours and RecBole, D in RecTools and RePlay.
-RecBole's epoch has every prefix as an example of its own, 2,048 a batch, scored at the last
-position, and it holds out one more item. RecTools and RePlay compute padding, and logits there.
+Each peer is compared with our side as wide as it: the feed-forward layer has 4 D in ours and
+RecBole, D in ours-narrow, RecTools and RePlay; GELU in all but RecTools, which has ReLU.
+Not equal: RecBole's epoch has every prefix as an example of its own, 2,048 a batch, scored at the
+last position, and it holds out one more item. RecTools and RePlay compute padding, with logits.
 Ours starts item vectors at unit scale, the others smaller. Ties: ours at their expected value.
 """
 
@@ -136,7 +137,7 @@ def lines(length: str, by_side: dict[str, Any], marked: Mapping[str, str]) -> li
         row = [length, f"{name} {measured['version']}".strip()]
         for what in ("epoch", "evaluation"):
             row.append(measure.spread(column(measured, what)).text())
-            is_peer = name != OURS and OURS in by_side
+            is_peer = name in PEERS and counterpart(name) in by_side
             row.append(f"{faster(name, by_side, what).text(1)} x" if is_peer else "")
         is_told = all(outcome["ndcg"] is not None for outcome in measured["outcomes"])
         quality = measure.spread(column(measured, "ndcg")).text(4) if is_told else "not given"
@@ -152,27 +153,26 @@ def column(measured: dict[str, Any], what: str) -> list[float]:
 
 def faster(name: str, by_side: dict[str, Any], what: str) -> measure.Spread:
     """Say how many times faster ours is: by repeats if both ran in turn, or by our median."""
-    theirs, ours = (column(by_side[one], what) for one in (name, OURS))
-    if not are_together(by_side[name], by_side[OURS], name):
+    theirs, ours = (column(by_side[one], what) for one in (name, counterpart(name)))
+    if not are_together(by_side, name):
         ours = [measure.spread(ours).median] * len(theirs)
     return measure.ratio(theirs, ours)
 
 
-def are_together(peer: dict[str, Any], own: dict[str, Any], name: str) -> bool:
-    """Tell whether a peer ran in turn with ours."""
+def are_together(by_side: dict[str, Any], name: str) -> bool:
+    """Tell whether a peer ran in turn with our side that it is compared with."""
+    peer, own = by_side[name], by_side[counterpart(name)]
     is_one_run = peer["machine"] == own["machine"]
-    return is_one_run and OURS in peer["beside"] and name in own["beside"]
+    return is_one_run and counterpart(name) in peer["beside"] and name in own["beside"]
 
 
 def older(length: str, by_side: dict[str, Any]) -> list[str]:
     """Say which peers were not measured with ours."""
-    if OURS not in by_side:
-        return []
     return [
         f"L {length}: {name} did not run beside ours; its times are of "
         f"{measured['machine']['date']}, and the ratios are to the median of ours."
         for name, measured in by_side.items()
-        if name != OURS and not are_together(measured, by_side[OURS], name)
+        if name in PEERS and counterpart(name) in by_side and not are_together(by_side, name)
     ]
 
 

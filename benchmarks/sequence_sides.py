@@ -26,7 +26,7 @@ from pipeline.training import batches, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.negatives import Negatives
 
-OURS = "ours"
+OURS = {4: "ours", 1: "ours-narrow"}  # by how many D the feed-forward layer is wide
 USERS = 10_000  # of the whole data set
 BATCH = 128  # users; RecBole: prefixes
 PREFIXES = 2048  # its own default
@@ -63,6 +63,7 @@ class Peer(NamedTuple):
     environment: str  # folder of its virtual environment
     package: str
     script: str
+    expansion: int  # its feed-forward layer is so many D wide
     arguments: Callable[[int, int], list[object]]  # of L and epochs
     read: Callable[[dict[str, Any]], Outcome]
 
@@ -72,6 +73,7 @@ PEERS = {
         "rectools",
         "rectools",
         "rectools_sasrec.py",
+        1,
         lambda length, epochs: ["softmax", length, epochs, 1, BATCH],
         lambda found: Outcome(
             found["epoch_s_median"],
@@ -84,6 +86,7 @@ PEERS = {
         "replay",
         "replay-rec",
         "replay_sasrec.py",
+        1,
         lambda length, epochs: [length, epochs, BATCH],
         lambda found: Outcome(
             found["epoch_s_median"],
@@ -95,6 +98,7 @@ PEERS = {
         "recbole",
         "recbole",
         "recbole_sasrec.py",
+        4,
         lambda length, epochs: [length, epochs, PREFIXES],
         lambda found: Outcome(
             found["epoch_s_median"], found["eval_s"], found["hit@10"], found["ndcg@10"]
@@ -104,8 +108,9 @@ PEERS = {
 
 
 def installed(environments: Path | None, scripts: Path, wanted: Collection[str]) -> dict[str, Side]:
-    """Give those wanted of our side and of the peers whose environment is there."""
-    sides = {OURS: Side("", ours)} if OURS in wanted else {}
+    """Give those wanted of our sides and of the peers whose environment is there."""
+    own = {name: Side("", partial(ours, expansion)) for expansion, name in OURS.items()}
+    sides = {name: side for name, side in own.items() if name in wanted}
     if environments is None:
         return sides
     for name, peer in PEERS.items():
@@ -115,6 +120,11 @@ def installed(environments: Path | None, scripts: Path, wanted: Collection[str])
             train = partial(run, peer, python.absolute(), script)
             sides[name] = Side(version(peer, python.absolute()), train)
     return sides
+
+
+def counterpart(name: str) -> str:
+    """Name our side that is as wide as a peer."""
+    return OURS[PEERS[name].expansion]
 
 
 def version(peer: Peer, python: Path) -> str:
@@ -135,13 +145,14 @@ def version(peer: Peer, python: Path) -> str:
     return f"{own} (torch {torch_})"
 
 
-def ours(place: Path, length: int, epochs: int) -> Outcome:
+def ours(expansion: int, place: Path, length: int, epochs: int) -> Outcome:
     """Train the `id` run with full softmax, and rank all items for all users."""
     device.set_threads(THREADS)
     index.set_threads(THREADS)
     torch.manual_seed(0)
     parts = divide(place, length)
-    encoder = Sasrec(WIDTH, length, ENCODER)
+    settings = ENCODER.model_copy(update={"expansion": expansion})
+    encoder = Sasrec(WIDTH, length, settings)
     tower = items.IdTower(len(parts.candidates) - 1, WIDTH)
     model = recommender.Recommender(tower, encoder)
     planned = plan(epochs)

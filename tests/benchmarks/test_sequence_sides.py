@@ -30,7 +30,9 @@ def script(folder, text):
 
 
 def peer(read=lambda found: found):
-    return sides.Peer("none", "numpy", "script.py", lambda length, epochs: [length, epochs], read)
+    return sides.Peer(
+        "none", "numpy", "script.py", 1, lambda length, epochs: [length, epochs], read
+    )
 
 
 def test_the_last_dictionary_is_read_with_numpys_numbers():
@@ -69,6 +71,7 @@ def test_a_peer_that_its_environment_lacks_stops():
 
 def test_only_sides_wanted_and_installed_take_part(tmp_path):
     assert [*sides.installed(None, tmp_path, ["ours", "RePlay"])] == ["ours"]
+    assert [*sides.installed(None, tmp_path, ["ours-narrow"])] == ["ours-narrow"]
     assert [*sides.installed(tmp_path, tmp_path, ["RePlay"])] == []
     python = tmp_path / "replay/bin/python"
     python.parent.mkdir(parents=True)
@@ -113,7 +116,8 @@ def threads():
 
 
 @pytest.mark.usefixtures("threads")
-def test_our_side_trains_and_evaluates(tmp_path):
-    outcome = sides.ours(whole(tmp_path), 2, 1)
+@pytest.mark.parametrize("expansion", sides.OURS)
+def test_our_side_trains_and_evaluates(tmp_path, expansion):
+    outcome = sides.ours(expansion, whole(tmp_path), 2, 1)
     assert outcome.epoch > 0 and outcome.evaluation > 0
     assert outcome.hr == 1  # three items are all within the first ten
