@@ -1,6 +1,7 @@
 """A step and a validation on a GPU that is not there: devices, dtypes, and who waits for whom."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from tests.fake_gpu import *  # noqa: F403  # the fixture
 from tests.fake_gpu import GPU
 from tests.models.test_items import WIDTH, towers
 from tests.small_domains import LENGTH, OTHERS, PLAN, SASREC, chain, divided, feed
+from tests.training.conftest import run_in, work
 
 CPU, ANY = torch.device("cpu"), torch.device("cuda")
 ROWS = [[1, 2, 4, 7, 3], [5, 6, 3, 1], [2, 6], [7, 1, 5]]
@@ -173,3 +175,14 @@ def test_item_vectors_of_all_passes_come_back_without_a_wait(world, gpu, tmp_pat
         vectors = model_of(kept(world, tmp_path)).to(ANY).item_vectors(np.arange(8) > 0, 2)
     assert vectors.shape == (8, WIDTH)
     assert not gpu.copies
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("run", ["id", "frozen", "end2end"])
+def test_a_run_on_a_gpu_learns_as_on_the_cpu(run, target, public, tmp_path):
+    curves = []
+    for where in ("cpu", "cuda"):
+        out = run_in(tmp_path / where, work(run, target, public, machine__device=where))
+        curves.append(pl.read_csv(out / "curve.csv")["loss"].to_numpy())
+    np.testing.assert_allclose(*curves, rtol=0.02)  # bfloat16 beside float32
