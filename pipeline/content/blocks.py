@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         The batch is content, or what `prefix` made of it. On the CPU in chunks of like cost: the
         activations of more items don't fit its caches.
         """
-        batch = {name: device.move(tensor, self.device) for name, tensor in batch.items()}
+        batch = self._here(batch)
         encode = self.suffix if HIDDEN in batch else self.encode
         n = len(next(iter(batch.values())))
         if self.device.type != "cpu" or n <= CHUNK:
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def prefix(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run what never changes, below the lowest trained block, on a batch of content.
+        """Run what never changes, below the lowest trained block, on a batch from any device.
 
         With the dropout of trained blocks off or on, `suffix(prefix(batch))` is `encode(batch)`,
         values and gradients. Where nothing trains, the prefix is the whole encoder.
@@ -91,6 +91,7 @@ class Encoder(nn.Module):
         Returns:
             {hidden: [n, ...]}, and for texts {attention_mask: [n, T]} beside [n, T, W].
         """
+        batch = self._here(batch)
         if self.is_frozen:
             return {HIDDEN: self.encode(batch)}
         state = self.enter(batch)
@@ -192,6 +193,9 @@ class Encoder(nn.Module):
         lists = [[part] if isinstance(part, nn.Parameter) else part.parameters() for part in parts]
         own = {id(parameter) for parameters in lists for parameter in parameters}
         return {name: p for name, p in self.named_parameters() if id(p) in own}
+
+    def _here(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: device.move(tensor, self.device) for name, tensor in batch.items()}
 
     def _top(self, layers: int | Literal["all"], said: str) -> list[nn.Module]:
         if layers == 0:

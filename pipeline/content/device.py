@@ -103,6 +103,12 @@ def has_room(device: torch.device, size: int) -> bool:
     return device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(device)[0]
 
 
+def give_back(device: torch.device) -> None:
+    """Give memory of a GPU that torch holds in store back, for others such as FAISS to take."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy a tensor to a device; to a GPU from pinned memory, so that nobody waits for it."""
     if device.type == "cuda" and tensor.device.type == "cpu":

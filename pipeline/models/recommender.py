@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.content import device, processes
+from pipeline.content import device, feed, processes
 from pipeline.data import files
 from pipeline.data.sequences import Lists, lengths, take
 from pipeline.models.items import ContentTower, EndToEndTower
@@ -77,15 +77,17 @@ class Recommender(nn.Module):
             items = items[np.argsort(cost[items], kind="stable")]
         else:
             batch, advice = max(batch, ITEMS_A_PASS), "machine.device to 'cpu'"
-        parts = []
+        made: feed.Vectors | None = None
         # One pass at least, which tells how wide vectors are: a process may have no item.
         for start in range(0, max(1, len(items)), batch):
             some = torch.from_numpy(items[start : start + batch])
             with device.autocast(where), device.enough_memory(where, len(some), advice):
-                made = self.tower(some)
-            parts.append(made.float().cpu().numpy())
-        vectors = np.zeros((len(wanted), parts[0].shape[1]), np.float32)
-        vectors[items] = np.concatenate(parts)
+                found = self.tower(some)
+                made = made or feed.Vectors(len(items), found.shape[1], where)
+                made.put(found)
+        assert made is not None, "there is one pass at least"
+        vectors = np.zeros((len(wanted), made.rows.shape[1]), np.float32)
+        vectors[items] = made.arrived()
         return processes.summed(torch.from_numpy(vectors)).numpy()
 
     @torch.no_grad()

@@ -16,6 +16,7 @@ from pipeline.training.batches import Batch
 
 # Queries whose logits are held at once. On a CPU, 2,210 x 4,986 x 64: 0.058 s, all at once 0.168 s.
 CHUNK = {"cpu": 128, "cuda": 4096}
+HELD = 1 << 28  # and so many logits of a whole catalogue at most, 1 GiB
 LOGITS = 1 << 26  # of in-batch negatives held at once; more are made again for their gradient
 FEW = 1 / 16  # negatives a slot, as a share of the items, up to which their vectors are read
 LOG2_E = math.log2(math.e)
@@ -131,7 +132,7 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:  # noqa: ANN401
-        chunk = CHUNK[queries.device.type]
+        chunk = min(CHUNK[queries.device.type], max(1, HELD // len(vectors)))
         losses = queries.new_empty(len(queries))
         of_queries, of_vectors = torch.empty_like(queries), torch.zeros_like(vectors)
         held = queries.new_empty(min(chunk, len(queries)) * len(vectors))  # once: fresh pages cost

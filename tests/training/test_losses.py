@@ -271,12 +271,16 @@ def test_bce_stays_finite_at_scores_where_a_sigmoid_is_0_or_1():
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("by", ["queries", "logits"])
 @pytest.mark.parametrize("chunk", [1, 3, 4])
-def test_full_softmax_is_the_same_in_chunks(chunk, monkeypatch):
+def test_full_softmax_is_the_same_in_chunks(chunk, by, monkeypatch):
     batch, queries, vectors = vectors_of("full_softmax")
     assert len(queries) > 4 and len(queries) % 4
     whole = losses.full_softmax(queries, vectors, batch)
-    monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
+    if by == "queries":
+        monkeypatch.setitem(losses.CHUNK, "cpu", chunk)
+    else:
+        monkeypatch.setattr(losses, "HELD", chunk * len(vectors) + 1)
     chunked = losses.full_softmax(1.0 * queries, 1.0 * vectors, batch)
     assert chunked.item() == pytest.approx(whole.item(), rel=0, abs=1e-12)
     expected = torch.autograd.grad(2 * whole, (queries, vectors))
@@ -315,10 +319,19 @@ class Largest(TorchDispatchMode):
         return made
 
 
+def test_full_softmax_holds_no_more_logits_of_a_large_catalogue(monkeypatch):
+    monkeypatch.setattr(losses, "HELD", 6 * 500 + 1)
+    assert held_of_full_softmax(n_items=500, n_queries=10) == 6 * 500
+
+
 def test_full_softmax_never_holds_all_logits():
-    n_items, n_queries = 500, 4 * losses.CHUNK["cpu"] + 7
+    held = held_of_full_softmax(n_items=500, n_queries=4 * losses.CHUNK["cpu"] + 7)
+    assert held == losses.CHUNK["cpu"] * 500
+
+
+def held_of_full_softmax(n_items, n_queries):
     queries, vectors = (torch.randn(n, 4, requires_grad=True) for n in (n_queries, n_items))
     batch = SimpleNamespace(targets=torch.arange(n_queries) % n_items)
     with Largest() as watched:
         losses.full_softmax(queries, vectors, batch).backward()
-    assert watched.numbers == losses.CHUNK["cpu"] * n_items
+    return watched.numbers
