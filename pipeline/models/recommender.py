@@ -54,6 +54,11 @@ class Recommender(nn.Module):
         encoded: Tensor = self.users(F.embedding(inputs, vectors), rows)
         return encoded if asked is None else F.embedding(asked, encoded)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.users.parameters()).device
+
     @torch.no_grad()
     def item_vectors(self, wanted: np.ndarray, batch: int) -> np.ndarray:
         """Encode items in evaluation mode, like lengths together.
@@ -69,7 +74,7 @@ class Recommender(nn.Module):
             Stop: the device's memory is too small.
         """
         self.eval()
-        where = next(self.parameters()).device
+        where = self.device
         items = np.flatnonzero(wanted)[processes.rank() :: processes.size()]
         advice = ""
         if isinstance(self.tower, EndToEndTower):

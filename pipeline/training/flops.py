@@ -51,7 +51,7 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
     """
     if processes.size() > 1:
         return None
-    where = next(model.users.parameters()).device
+    where = model.device
     feed = batches.of_plan(split, plan, model.users.masking, seed=0)
     batch = next(iter(feed.epoch(0, 0, where)))
     modes = {module: module.training for module in model.modules()}
@@ -84,5 +84,5 @@ def probe_of(
     """Give the model of the phase before encoders joined: the same head over their embeddings."""
     assert isinstance(model.tower, items.EndToEndTower)
     tower = items.FrozenTower(embedded, model.tower.head, model.tower.modality_dropout)
-    where = next(model.users.parameters()).device
+    where = model.device
     return recommender.Recommender(tower, model.users).to(where)

@@ -36,7 +36,7 @@ class Phase:
 
     def __init__(self, model: Recommender, plan: schedule.Plan, seed: int, keeper: Keeper) -> None:
         self.model, self.plan, self.seed, self.keeper = model, plan, seed, keeper
-        self.device = next(model.users.parameters()).device
+        self.device = model.device
         self.objective = objective.Objective(model, plan.loss)
         self.state = schedule.State()
         self.optimizer = self.fresh_optimizer()

@@ -28,7 +28,7 @@ class Objective(nn.Module):
         negatives.
         """
         model = self.model
-        with device.autocast(next(model.users.parameters()).device):
+        with device.autocast(model.device):
             vectors = shards.vectors(model.tower, batch.items, batch.draws)
             if not batch.share:
                 return vectors.sum() * 0  # fewer users than processes
@@ -92,7 +92,7 @@ def validate(model: Recommender, parts: split.Split, batch: int) -> tuple[float,
     items = model.item_vectors(parts.candidates, batch)  # histories hold no others
     own = split.part(parts.valid, processes.rank(), processes.size())
     queries = model.queries(own.histories, items)
-    device.give_back(next(model.users.parameters()).device)  # the search has none of torch's store
+    device.give_back(model.device)  # the search has none of torch's store
     ranks = search.rank(queries, items, own, parts.candidates, K)
     sums = torch.tensor([metrics.hit(ranks, K).sum(), metrics.ndcg(ranks, K).sum()])
     hr, ndcg = (processes.summed(sums.double()) / len(parts.valid.items)).tolist()
