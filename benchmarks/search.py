@@ -84,7 +84,7 @@ def parse(text: str) -> Shape:
 def compare(shape: Shape, threads: int, repeats: int) -> dict[str, Any]:
     """Time FAISS and ours in turn."""
     measure.say(f"{shape.text()}, {threads} threads")
-    index.set_threads(threads)
+    index.set_up("auto", threads)
     domain = draw(shape)
     deep = metrics.CUTOFF + int(sequences.lengths(domain.held_out.masked).max())
     bare = faiss.IndexFlatIP(shape.width)

@@ -148,7 +148,7 @@ def version(peer: Peer, python: Path) -> str:
 def ours(expansion: int, place: Path, length: int, epochs: int) -> Outcome:
     """Train the `id` run with full softmax, and rank all items for all users."""
     device.set_threads(THREADS)
-    index.set_threads(THREADS)
+    index.set_up("auto", THREADS)
     torch.manual_seed(0)
     parts = divide(place, length)
     settings = ENCODER.model_copy(update={"expansion": expansion})

@@ -9,8 +9,9 @@ import typer
 from pipeline import command
 from pipeline.content import store
 from pipeline.data import files, lists, split, tables
+from pipeline.machine import Machine
 from pipeline.params import Params
-from pipeline.retrieval import evaluation, metrics, vectors
+from pipeline.retrieval import evaluation, index, metrics, vectors
 
 
 class Evaluate(Params):
@@ -21,6 +22,7 @@ class Evaluate(Params):
     sources: list[str]
     runs: lists.Runs
     seeds: list[int]
+    machine: Machine
 
 
 def main(
@@ -38,6 +40,7 @@ def main(
     divided by to users.parquet.
     """
     p = Evaluate.load()
+    index.set_up(p.machine.device, p.machine.threads)
     with files.atomic_folder(out) as part:  # first: whoever still writes it is waited for
         domain = tables.load(prepared)
         n_items, n_users = len(domain.items), len(domain.users)

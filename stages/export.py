@@ -11,14 +11,16 @@ import typer
 
 from pipeline import command
 from pipeline.data import files, split, tables
+from pipeline.machine import Machine
 from pipeline.params import Params
-from pipeline.retrieval import evaluation, export, metrics, search, vectors
+from pipeline.retrieval import evaluation, export, index, metrics, search, vectors
 
 
 class Export(Params):
     """What `export` reads."""
 
     protocol: split.Protocol
+    machine: Machine
 
 
 def main(
@@ -46,9 +48,11 @@ def main(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise files.Stop(f"{out} is there already; name a new folder, or remove it")
+    p = Export.load()
+    index.set_up(p.machine.device, p.machine.threads)
     domain = tables.load(prepared)
     n_items, n_users = len(domain.items), len(domain.users)
-    divided = split.split(domain.sequences, n_items, Export.load().protocol)
+    divided = split.split(domain.sequences, n_items, p.protocol)
     held_out, candidates = evaluation.parts(divided)[part], int(divided.candidates.sum())
     if k > candidates:
         raise files.Stop(

@@ -2,10 +2,14 @@
 
 import os
 import sys
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import faiss
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Flat:
@@ -23,21 +27,26 @@ class Flat:
 
 
 class OnGpus:
-    """Search on GPUs, each with its part of the vectors [n, D] float32."""
+    """Search on GPUs, each with its part of the vectors [n, D] float32.
+
+    Where one of them has too little memory left, the CPU searches.
+    """
 
     limit = 2048  # FAISS's, on a GPU
 
     def __init__(self, vectors: np.ndarray, gpus: list[int]) -> None:
-        options = faiss.GpuMultipleClonerOptions()
-        options.shard = True
-        flat = faiss.IndexFlatIP(vectors.shape[1])
-        self.index: Any = faiss.index_cpu_to_gpus_list(flat, options, gpus)
-        self.index.add(vectors)
+        self.vectors = vectors
+        self.index = _if_room(partial(_divided, vectors, gpus))
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the k best, as `Flat` does; k is at most `limit`."""
-        scores, found = self.index.search(queries, k)
-        return scores, found
+        if self.index is not None:
+            found = _if_room(partial(self.index.search, queries, k))
+            if found is not None:
+                scores, places = found
+                return scores, places
+            self.index = None
+        return Flat(self.vectors).search(queries, k)
 
 
 def index_of(vectors: np.ndarray) -> Flat | OnGpus:
@@ -50,7 +59,39 @@ def index_of(vectors: np.ndarray) -> Flat | OnGpus:
     return OnGpus(vectors, gpus)
 
 
-def set_threads(threads: int) -> None:
-    """Let FAISS use so many threads; 0 leaves its own choice (the cores, or OMP_NUM_THREADS)."""
+def set_up(device: str, threads: int) -> None:
+    """Say what FAISS may take in this process, before it searches first.
+
+    Args:
+        device: where it is `cpu`, no GPU: CUDA shows none to this process from here on.
+        threads: of the CPU; 0 leaves FAISS's own choice (the cores, or OMP_NUM_THREADS).
+    """
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if threads > 0:
         faiss.omp_set_num_threads(threads)
+
+
+def _divided(vectors: np.ndarray, gpus: list[int]) -> Any:  # noqa: ANN401  # FAISS has no types
+    """Copy the vectors to GPUs, to each its part."""
+    options = faiss.GpuMultipleClonerOptions()
+    options.shard = True
+    flat = faiss.IndexFlatIP(vectors.shape[1])
+    index = faiss.index_cpu_to_gpus_list(flat, options, gpus)
+    index.add(vectors)
+    return index
+
+
+def _if_room(work: Callable[[], T]) -> T | None:
+    """Let GPUs do something; None, and one line that says so, where their memory is too small.
+
+    Raises:
+        RuntimeError: they failed in another way.
+    """
+    try:
+        return work()
+    except RuntimeError as error:
+        if "out of memory" not in str(error):  # CUDA's words, which FAISS hands on
+            raise
+        sys.stderr.write("search: a GPU has too little memory left; the CPU searches instead\n")
+        return None

@@ -116,7 +116,7 @@ class Work:
         users.settings_of(name.user, settings.user_encoders)
         negatives.check_loss(settings.training.loss, encodes=self.end2end is not None)
         device.set_threads(self.machine.threads)
-        index.set_threads(self.machine.threads)  # of validation
+        index.set_up(self.machine.device, self.machine.threads)  # of validation
         self.device = device.pick(self.machine.device)
         self.prepared = tables.load(inputs.prepared)
         self.split = split.split(

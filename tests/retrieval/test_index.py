@@ -1,5 +1,7 @@
 """Which GPUs a search uses; what it finds is tests/retrieval/test_search.py's."""
 
+import os
+
 import faiss
 import numpy as np
 import pytest
@@ -30,14 +32,77 @@ def test_without_gpus_the_cpu_searches_where_the_vectors_lie(monkeypatch):
     assert (scores.tolist(), places.tolist()) == ([[3, 2]], [[1, 2]])
 
 
+# What FAISS says where a GPU is full; from an issue of its repository.
+FULL = (
+    "Error in virtual void* faiss::gpu::StandardGpuResourcesImpl::allocMemory(const "
+    "faiss::gpu::AllocRequest&) at faiss/gpu/StandardGpuResources.cpp:452: Error: 'err == "
+    "cudaSuccess' failed: StandardGpuResources: alloc fail type FlatData dev 0 space Device "
+    "stream 0 size 2764800000 bytes (cudaMalloc error out of memory [2])"
+)
+
+
+class FailingIndex:
+    """An index on a GPU that fails at its n-th search, with an error of FAISS."""
+
+    def __init__(self, message, good=0):
+        self.message, self.good, self.asked = message, good, 0
+
+    def search(self, queries, k):
+        self.asked += 1
+        if self.asked > self.good:
+            raise RuntimeError(self.message)
+        return np.full((len(queries), k), 7, np.float32), np.zeros((len(queries), k), np.int64)
+
+
+def test_the_cpu_searches_where_a_gpu_has_no_room_for_the_vectors(monkeypatch, capsys):
+    def no_room(vectors, gpus):
+        raise RuntimeError(FULL)
+
+    monkeypatch.setattr(index, "_divided", no_room)
+    found = index.OnGpus(np.eye(3, dtype=np.float32), [0])
+    for _ in range(2):
+        scores, places = found.search(np.array([[1, 3, 2]], np.float32), 2)
+        assert (scores.tolist(), places.tolist()) == ([[3, 2]], [[1, 2]])
+    assert capsys.readouterr().err == (
+        "search: a GPU has too little memory left; the CPU searches instead\n"
+    )
+
+
+def test_the_cpu_goes_on_where_a_gpu_has_no_room_for_the_search(monkeypatch, capsys):
+    device = FailingIndex(FULL, good=1)
+    monkeypatch.setattr(index, "_divided", lambda vectors, gpus: device)
+    found = index.OnGpus(np.eye(3, dtype=np.float32), [0])
+    query = np.array([[1, 3, 2]], np.float32)
+    assert found.search(query, 2)[0].tolist() == [[7, 7]]
+    for _ in range(2):
+        assert found.search(query, 2)[0].tolist() == [[3, 2]]
+    assert device.asked == 2
+    assert capsys.readouterr().err.count("the CPU searches instead") == 1
+
+
+def test_other_errors_of_a_gpu_are_not_taken_for_a_full_one(monkeypatch):
+    device = FailingIndex("CUDA error 700 an illegal memory access was encountered")
+    monkeypatch.setattr(index, "_divided", lambda vectors, gpus: device)
+    found = index.OnGpus(np.eye(3, dtype=np.float32), [0])
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        found.search(np.ones((1, 3), np.float32), 2)
+
+
+@pytest.mark.parametrize(("device", "seen"), [("cpu", ""), ("auto", "0,1"), ("cuda", "0,1")])
+def test_a_process_on_the_cpu_sees_no_gpu(monkeypatch, device, seen):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    index.set_up(device, 0)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
 def test_faiss_takes_the_threads_it_is_given():
     before = faiss.omp_get_max_threads()
     try:
-        index.set_threads(1)
+        index.set_up("auto", 1)
         assert faiss.omp_get_max_threads() == 1
-        index.set_threads(2)
+        index.set_up("auto", 2)
         assert faiss.omp_get_max_threads() == 2
-        index.set_threads(0)
+        index.set_up("auto", 0)
         assert faiss.omp_get_max_threads() == 2
     finally:
         faiss.omp_set_num_threads(before)
