@@ -25,6 +25,9 @@ runs:
   frozen_transfer: [frozen_transfer]
   tuned_transfer: []
   end2end_transfer: []
+machine:
+  {device: auto, threads: 0, embed_batch: 1, prefix_cache: "off", micro_batch_items: 0,
+   compile: false, processes: 1, checkpoint_seconds: 0}
 """
 PROTOCOL = split.Protocol(min_items=5, window=23, mask="window", catalogue="all", select="hr@10")
 

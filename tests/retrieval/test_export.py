@@ -21,6 +21,10 @@ N, U, D = 60, 50, 8
 PROTOCOL = {
     "min_items": 5, "window": 8, "mask": "window", "catalogue": "window", "select": "hr@10"
 }  # fmt: skip
+MACHINE = {
+    "device": "auto", "threads": 0, "embed_batch": 1, "prefix_cache": "off", "micro_batch_items": 0,
+    "compile": False, "processes": 1, "checkpoint_seconds": 0
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -48,8 +52,13 @@ def world(tmp_path, monkeypatch):
         about["users_sha256"] = hashlib.sha256(json.dumps(names).encode()).hexdigest()
         files.write_json(made / "run.json", about)
     monkeypatch.setattr(params, "FILE", tmp_path / "params.yaml")
-    YAML().dump({"protocol": PROTOCOL}, tmp_path / "params.yaml")
+    set_protocol(tmp_path)
     return tmp_path
+
+
+def set_protocol(world, **changes):
+    sections = {"protocol": {**PROTOCOL, **changes}, "machine": MACHINE}
+    YAML().dump(sections, world / "params.yaml")
 
 
 def write(world, run="id", k=20, part="test"):
@@ -72,7 +81,7 @@ def expected(world, part, **changes):
 def test_ranx_reads_back_our_own_metrics(world, monkeypatch, part, mask):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     ranx = pytest.importorskip("ranx")
-    YAML().dump({"protocol": {**PROTOCOL, "mask": mask}}, world / "params.yaml")
+    set_protocol(world, mask=mask)
     out = write(world, part=part)
     _, _, ranks = expected(world, part, mask=mask)
     assert (ranks.tied <= 1).all(), "no ties"
@@ -91,7 +100,7 @@ def test_ranx_reads_back_our_own_metrics(world, monkeypatch, part, mask):
 
 @pytest.mark.parametrize("catalogue", ["window", "all"])
 def test_lists_hold_raw_ids_ranks_and_scores_of_unmasked_candidates(world, catalogue):
-    YAML().dump({"protocol": {**PROTOCOL, "catalogue": catalogue}}, world / "params.yaml")
+    set_protocol(world, catalogue=catalogue)
     lists = pl.read_parquet(write(world) / "lists.parquet")
     assert lists.schema == export.LISTS
     domain = tables.load(world / "prepared")
