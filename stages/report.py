@@ -14,6 +14,7 @@ from pipeline.reporting import document, evidence, gallery, plots
 class Report(Params):
     """What `report` reads: what is in params.yaml is in the report, whatever else lies about."""
 
+    domains: lists.Domains
     sources: list[str]
     targets: list[str]
     contents: list[str]
@@ -36,8 +37,9 @@ def main(
     lists.check_report(p.contents)
     names = p.runs.names(p.sources)
     wanted = evidence.Wanted(
-        p.sources, p.targets, p.contents, p.users, names, p.seeds, p.report.contrasts
-    )
+        p.sources, p.targets, p.contents, p.users, names, p.seeds, p.report.contrasts,
+        illustrated=[*p.domains.image],
+    )  # fmt: skip
     where = evidence.Where(prepared, cards, evaluated, costs)
     with files.atomic_folder(out) as part:  # first: whoever still writes it is waited for
         found = evidence.gather(wanted, where)

@@ -113,7 +113,8 @@ def _no_integer(value: str) -> str | None:
 def _integer(column: str, kind: pl.DataType) -> pl.Expr:
     """Read a column as integers; null where a value is none."""
     value = pl.col(column).cast(pl.Int64, strict=False)
-    return pl.when(value == pl.col(column)).then(value) if kind.is_float() else value
+    has_fractions = kind.is_float() or kind.is_decimal()
+    return pl.when(value == pl.col(column)).then(value) if has_fractions else value
 
 
 def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:

@@ -29,17 +29,16 @@ ROWS = {  # label -> where it stands in the card of `prepare`, or below `covers`
 SHARES = ("sparsity", "share_without", "covers.share_missing")  # shown in percent
 
 
-def load(folder: Path, domains: list[str]) -> dict[str, dict[str, Any]]:
-    """Read each domain's card, that of its covers within it as `covers` where it has any.
+def load(folder: Path, domains: list[str], illustrated: list[str]) -> dict[str, dict[str, Any]]:
+    """Read each domain's card, that of its covers within it as `covers` where it is illustrated.
 
     `covers.share_missing` is the share of items without a readable cover, in [0, 1].
     """
     cards = {}
     for domain in domains:
         cards[domain] = files.read_json(folder / domain / "prepare" / "card.json")
-        covers = folder / domain / "covers" / "card.json"
-        if covers.is_file():
-            found = files.read_json(covers)
+        if domain in illustrated:
+            found = files.read_json(folder / domain / "covers" / "card.json")
             cards[domain]["covers"] = {**found, "share_missing": found["missing"] / found["items"]}
     return cards
 

@@ -20,6 +20,7 @@ class Wanted(NamedTuple):
     runs: list[str]  # in the order of the tables
     seeds: list[int]
     contrasts: list[list[str]]  # a run and the one it is compared with, each
+    illustrated: list[str]  # the domains whose covers are packed; what others have left is old
 
     def groups(self) -> list[Group]:
         """List the groups, those of one content and user encoder together."""
@@ -68,7 +69,7 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
         results.load(where.evaluated, group, wanted.runs, capped(spent, group, wanted))
         for group in groups
     ]
-    described = cards.load(where.cards, [*wanted.sources, *wanted.targets])
+    described = cards.load(where.cards, [*wanted.sources, *wanted.targets], wanted.illustrated)
     best = {name: card["oracle"]["hr@10"] for name, card in described.items() if "oracle" in card}
     return Evidence(
         outcomes=outcomes,
@@ -96,10 +97,14 @@ def capped(spent: Costs, group: Group, wanted: Wanted) -> set[str]:
 def _overlaps(where: Where, wanted: Wanted) -> dict[str, Overlap]:
     if not wanted.sources:
         return {}
-    source = _catalogue(where, wanted.sources[0])
-    return {target: overlap.measure(source, _catalogue(where, target)) for target in wanted.targets}
+    source, *targets = (
+        _catalogue(where, domain, domain in wanted.illustrated)
+        for domain in [*wanted.sources, *wanted.targets]
+    )
+    measured = (overlap.measure(source, target) for target in targets)
+    return dict(zip(wanted.targets, measured, strict=True))
 
 
-def _catalogue(where: Where, domain: str) -> Catalogue:
+def _catalogue(where: Where, domain: str, is_illustrated: bool) -> Catalogue:
     digests = where.cards / domain / "covers" / "digests.parquet"
-    return overlap.load(where.prepared / domain, digests)
+    return overlap.load(where.prepared / domain, digests if is_illustrated else None)

@@ -29,14 +29,14 @@ class Overlap(NamedTuple):
     is_known: np.ndarray  # [U] bool, whether the source has the user's held-out test item
 
 
-def load(prepared: Path, digests: Path) -> Catalogue:
+def load(prepared: Path, digests: Path | None) -> Catalogue:
     """Read a prepared domain and its covers' digests; without such a file it has no cover.
 
     Raises:
         Stop: the digests are not those of the item table.
     """
     domain = tables.load(prepared)
-    if not digests.is_file():
+    if digests is None:
         return Catalogue(domain, pl.Series("cover", [None] * len(domain.items), dtype=pl.String))
     found = covers.read_digests(digests.parent)["cover"]
     if len(found) != len(domain.items):

@@ -32,6 +32,14 @@ ZEROSHOT = ("frozen_zeroshot", "tuned_zeroshot")
 JOINT = ("end2end", "end2end_transfer")  # of two phases: 8 epochs of a probe, then 4
 CUTOFFS = [5, 10]
 PARAMS = """
+domains:
+  all: &all
+    old: &raw {format: ninerec, folder: raw, covers: covers, language: en}
+    near: *raw
+    far: *raw
+  text: *all
+  image: {}
+  both: {}
 sources: [old]
 targets: [near, far]
 contents: [text]
@@ -189,6 +197,9 @@ class World:
 
     def covers(self, domain, digests):
         """Give a domain covers, some of them missing, and their digests."""
+        sections = YAML(typ="safe").load(params.FILE)
+        sections["domains"]["image"][domain] = sections["domains"]["all"][domain]
+        YAML(typ="safe").dump(sections, params.FILE)
         folder = self.root / "cards" / domain / "covers"
         missing = sum(one is None for one in digests)
         described = {"domain": domain, "size": 64, "items": len(digests), "missing": missing}

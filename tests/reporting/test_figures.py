@@ -22,7 +22,7 @@ def drawn(world):
     """Make the figures of a world, by kind."""
 
     def draw(targets=tuple(QUALITY)):
-        wanted = evidence.Wanted(["old"], [*targets], ["text"], ["sasrec"], RUNS, [7], PAIRS)
+        wanted = evidence.Wanted(["old"], [*targets], ["text"], ["sasrec"], RUNS, [7], PAIRS, [])
         parts = (world.root / part for part in ("prepare", "cards", "evaluate", "costs"))
         found = evidence.gather(wanted, evidence.Where(*parts))
         curves = {

@@ -51,8 +51,8 @@ def test_no_cover_is_shared_with_no_cover():
 
 def test_digests_are_read_where_there_are_any(tmp_path):
     tables.save(tmp_path / "prepared", domain(["a", "b"], ["u1"]).prepared)
+    assert overlap.load(tmp_path / "prepared", None).covers.to_list() == [None, None]
     digests = tmp_path / "digests.parquet"
-    assert overlap.load(tmp_path / "prepared", digests).covers.to_list() == [None, None]
     pl.DataFrame({"cover": ["x", None]}).write_parquet(digests)
     assert overlap.load(tmp_path / "prepared", digests).covers.to_list() == ["x", None]
     pl.DataFrame({"cover": ["x"]}).write_parquet(digests)

@@ -138,6 +138,14 @@ def test_covers_of_the_same_bytes_are_shared_too(world):
     assert row[1:4] == ["210 of 300 (70.0 %)", "150 of 300 (50.0 %)", "60 of 300 (20.0 %)"]
 
 
+def test_covers_that_an_earlier_params_yaml_packed_are_not_looked_at(world):
+    before, sections = world.report(), params.FILE.read_text()
+    world.covers("old", [f"c{i}" for i in range(300)])
+    world.covers("near", [f"c{i}" for i in range(299)])  # and of an item table that was shorter
+    params.FILE.write_text(sections)
+    assert world.report() == before
+
+
 def test_the_share_without_cover_is_that_of_the_covers_card(world):
     world.covers("near", ["c"] * 225 + [None] * 75)
     (row,) = rows(world.report(), "items without a readable cover")
@@ -264,7 +272,7 @@ def test_a_run_that_was_not_evaluated_is_named(world):
 
 
 def test_groups_of_one_series_stand_together():
-    wanted = evidence.Wanted([], ["a", "b"], ["text", "both"], ["sasrec"], ["id"], [1], [])
+    wanted = evidence.Wanted([], ["a", "b"], ["text", "both"], ["sasrec"], ["id"], [1], [], [])
     assert [g.name for g in wanted.groups()] == [
         "a-text-sasrec", "b-text-sasrec", "a-both-sasrec", "b-both-sasrec",
     ]  # fmt: skip
