@@ -18,8 +18,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from voluptuous import Invalid
 
+import stages
 from pipeline import command
 from pipeline.data import files, lists, scratch
+from pipeline.params import FILE
 from pipeline.training import negatives
 
 LOCK = Path(".dvc/tmp/rwlock")
@@ -90,6 +92,19 @@ def set_aside(results: Path) -> bool:
     return True
 
 
+def check_sections() -> None:
+    """See that params.yaml fits every stage, if it changed since DVC last wrote down what ran.
+
+    It takes some seconds, which a typo in what the last stage reads would make hours.
+
+    Raises:
+        Stop: nothing reads a section.
+        ValidationError: a section does not fit a stage that reads it.
+    """
+    if not RESULTS.exists() or RESULTS.stat().st_mtime <= FILE.stat().st_mtime:
+        command.check_whole(YAML(typ="safe").load(FILE), stages)
+
+
 def main(
     scratch_root: Annotated[
         Path, typer.Option("--scratch", help="checkpoints, of no use once all stages are done")
@@ -101,6 +116,7 @@ def main(
         p = Asked.load()
         lists.check_report(p.contents)
         negatives.check_loss(p.training.get("loss"), p.runs.encodes(p.sources))
+        check_sections()
     unlock(LOCK)
     if not LOCK.exists():  # nobody is writing it this moment
         set_aside(RESULTS)

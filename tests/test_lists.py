@@ -41,6 +41,14 @@ BAD = [
     ({"targets": []}, "targets: []: name at least one"),
     ({"users": []}, "users: []: name at least one"),
     (
+        {"runs": {field: [] for field in SHIPPED["runs"]}},
+        "contents: ['both'], but runs lists nothing that reads them: list a run, e.g. frozen:",
+    ),
+    (
+        {"sources": [], "runs.frozen": [], "runs.end2end": []},  # the others need a source
+        "contents: ['both'], but runs lists nothing that reads them",
+    ),
+    (
         {"users": ["gru"]},
         "'gru' in users: user_encoders has ['sasrec', 'bert4rec', 'gru4rec', 'nextitnet', 'hstu'",
     ),

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import stub_flow
 import typer
 from ruamel.yaml import YAML
 
+from pipeline import command
 from pipeline.data import files
 from stages import repro
 
@@ -276,10 +279,51 @@ def test_full_softmax_fits_where_no_encoder_trains(tmp_path, monkeypatch, loss, 
     assert done.value.exit_code == 3
 
 
-def write_params(loss, listed, sources=("harbor",)):
-    """The shipped params.yaml with another loss, runs and sources."""
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("evaluate", {"cutoff": [10]}, "evaluate.cutoff: Extra inputs are not permitted"),
+        ("end2end", {"patiense": 3}, "end2end.patiense: Extra inputs are not permitted"),
+        ("seed", {}, r"nothing reads \['seed'\]"),
+    ],
+)
+def test_a_typo_in_what_a_late_stage_reads_stops_before_dvc_begins(
+    tmp_path, monkeypatch, capsys, section, changes, message
+):
+    monkeypatch.chdir(tmp_path)
+    began = []
+    monkeypatch.setattr(
+        repro.subprocess,
+        "run",
+        lambda *words, **_: began.append(1) or subprocess.CompletedProcess(words, 0),
+    )
+    params = write_params()
+    monkeypatch.setattr("sys.argv", ["repro", "--scratch", "scratch"])
+    Path("dvc.lock").write_text("stages: {}\n")
+    os.utime("dvc.lock", (0, 0))  # older than params.yaml
+    params[section] = params.get(section, {}) | changes
+    write(params)
+    with pytest.raises(SystemExit) as done:
+        command.run(repro.main)
+    assert (done.value.code, began) == (1, [])
+    assert re.search(message, capsys.readouterr().err)
+    os.utime("params.yaml", (0, 0))
+    os.utime("dvc.lock")  # something ran with these sections: they are not looked at again
+    with pytest.raises(SystemExit) as done:
+        command.run(repro.main)
+    assert (done.value.code, began) == (0, [1])
+
+
+def write_params(loss="in_batch", listed=(), sources=("harbor",)):
+    """The shipped params.yaml with another loss, runs and sources; dvc.yaml beside it."""
     params = YAML(typ="safe").load(stub_flow.ROOT / "params.yaml")
     params["training"]["loss"], params["sources"] = loss, [*sources]
-    params["runs"] |= listed
+    params["runs"] |= dict(listed)
+    shutil.copy(stub_flow.ROOT / "dvc.yaml", "dvc.yaml")
+    write(params)
+    return params
+
+
+def write(params):
     with Path("params.yaml").open("w") as opened:
         YAML().dump(params, opened)

@@ -23,6 +23,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; a header that announces more is refused, not decoded
 LARGE = 4_000_000  # pixels; an image of more is shrunk while it is converted
 MAX_THREADS = 4
+BLOCK = 1 << 24  # bytes written at once
 TURNS = {  # EXIF's orientation -> what makes it upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -130,8 +131,7 @@ def pack(
     out.mkdir(parents=True, exist_ok=True)
     shape = (len(items), size, size, 3)
     pixels = np.lib.format.open_memmap(out / "pixels.npy", "w+", np.uint8, shape)
-    with (out / "pixels.npy").open("rb+") as file:  # a full disk says so here; by a map it kills
-        os.posix_fallocate(file.fileno(), 0, (out / "pixels.npy").stat().st_size)
+    _take_room(out / "pixels.npy")
     broken: dict[int, str] = {}
     digests: list[str | None] = [None] * len(names)
 
@@ -156,6 +156,22 @@ def pack(
     rows[items] = [-1 if item in broken else row for row, item in enumerate(items)]
     np.save(out / "rows.npy", rows)
     return Packed(dict(sorted(broken.items())), pl.DataFrame({"cover": digests}, DIGESTS))
+
+
+def _take_room(file: Path) -> None:
+    """Take the room on disk that a file maps: if it is full, this says so; writing to a map kills.
+
+    Raises:
+        OSError: there is too little.
+    """
+    size = file.stat().st_size
+    with file.open("rb+") as opened:
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(opened.fileno(), 0, size)
+            return
+        while part := opened.read(BLOCK):  # what is not there yet reads as 0
+            opened.seek(-len(part), os.SEEK_CUR)
+            opened.write(part)
 
 
 def at_once() -> int:

@@ -214,6 +214,12 @@ def _check_contents(lists: Lists) -> None:
 def _check_runs(lists: Lists) -> None:
     """See that runs stand where they belong and have what they start from."""
     runs = lists.runs.model_dump()
+    if lists.contents and lists.runs.names(lists.sources) == ["id"]:
+        stop(
+            f"contents: {lists.contents}, but runs lists nothing that reads them",
+            "list a run, e.g. frozen: [frozen], or train ids alone with contents: [] and "
+            "`dvc repro baseline`",
+        )
     for field, listed in runs.items():
         allowed = [name for name, place in ORDER.items() if place == field]
         if field.startswith("pretrain"):

@@ -1,5 +1,6 @@
 """Presets: whole params.yaml files, or the sections in which one differs from another."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,5 +41,5 @@ def resolve(value: Any, root: Path) -> Any:  # noqa: ANN401  # whatever YAML can
     elif isinstance(value, list):
         value[:] = [resolve(one, root) for one in value]
     elif isinstance(value, str) and value.startswith(("../", f"{DATA}/")):
-        return str((root / value).resolve())
+        return os.path.normpath(root / value)  # a link stays one: its own name is the domain's
     return value

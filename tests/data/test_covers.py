@@ -219,3 +219,18 @@ def test_without_one_readable_cover_the_message_says_what_is_left(texts, serves)
         f"films: not one of its 2 items has a readable cover, so it can serve {serves}, not image "
         "or both. The first that is broken: 'x.jpg': cut. Take it out of domains.image"
     ) in str(stop.value)
+
+
+@pytest.mark.parametrize("has_call", [True, False], ids=["linux", "macos"])
+def test_room_is_taken_and_nothing_is_changed(tmp_path, monkeypatch, has_call):
+    if not has_call:
+        monkeypatch.delattr(os, "posix_fallocate")
+        monkeypatch.setattr(covers, "BLOCK", 5000)
+    file = tmp_path / "map"
+    with file.open("wb") as opened:
+        opened.write(b"head")
+        opened.truncate(200_000)  # a hole, as a new map is
+    assert file.stat().st_blocks * 512 < 200_000
+    covers._take_room(file)
+    assert file.stat().st_blocks * 512 >= 200_000
+    assert file.read_bytes() == b"head" + bytes(199_996)

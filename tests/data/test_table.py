@@ -1,6 +1,7 @@
 """One's own files, as CSV and as Parquet."""
 
 from datetime import datetime
+from decimal import Decimal
 
 import polars as pl
 import pytest
@@ -103,7 +104,13 @@ def test_without_a_timestamp_the_file_is_in_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "times", [[datetime(2020, 1, d) for d in (3, 1, 2)], [3.0, 1.0, 2.0], [3, 1, 2]]
+    "times",
+    [
+        [datetime(2020, 1, d) for d in (3, 1, 2)],
+        [3.0, 1.0, 2.0],
+        [3, 1, 2],
+        [Decimal("3.00"), Decimal("1.00"), Decimal("2.00")],
+    ],
 )
 def test_dates_and_whole_numbers_are_times(tmp_path, times):
     EVENTS.with_columns(when=pl.Series(times)).write_parquet(tmp_path / "events.parquet")
@@ -167,6 +174,11 @@ def test_bad_items_stop_with_file_line_and_rule(tmp_path, goods, message):
     ("column", "values", "message"),
     [
         ("when", [1.0, 2.5, 3.0], r"events\.parquet, row 2: 'when' is '2\.5'; the rule is an int"),
+        (
+            "when",
+            [Decimal("1.00"), Decimal("1.25"), Decimal("1.50")],
+            r"row 2: 'when' is '1\.25'; the rule is an integer",
+        ),
         ("when", [1, None, 3], r"row 2: 'when' is ''; the rule is an integer"),
         ("who", ["u", None, ""], r"row 2: 'who' is empty; every row needs this id"),
         ("what", ["u", "v", ""], r"row 3: 'what' is empty"),
