@@ -63,7 +63,7 @@ def main(
             to = made / folder.relative_to(run)
             to.mkdir(exist_ok=True)
             model = vectors.load(folder, n_items, n_users)
-            export.check(folder, prepared, domain)
+            export.check(folder, prepared, domain, p.protocol)
             tag = f"{files.read_json(folder / 'run.json')['run']}-{model.seed}"
             own = (model.queries[part], model.items)
             cutoff = min(metrics.CUTOFF, k)

@@ -17,7 +17,7 @@ from pipeline.data import files, missing
 from pipeline.data.files import Stop
 from pipeline.params import Section
 
-SUFFIXES = (".jpg", ".jpeg", ".png")  # the first wins where an item has several
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # the first wins where an item has several
 # What a file may really be, whatever its suffix says; formats that call other programs stay out.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 50_000_000  # 150 MB as RGB; a header that announces more is refused, not decoded
@@ -95,7 +95,7 @@ def by_id(names: Sequence[str]) -> dict[str, str]:
 
 
 def names(items: pl.DataFrame, listed: Sequence[str]) -> list[str | None]:
-    """Name each item's cover: the file that the item table names, else <id>.jpg, .jpeg or .png.
+    """Name each item's cover: the file that the item table names, else <id> with one of SUFFIXES.
 
     Args:
         items: N rows of `tables.ITEMS`.

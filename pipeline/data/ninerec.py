@@ -136,6 +136,8 @@ def _read_pair(path: Path, width: int, items: pl.DataFrame, warnings: list[str])
     frame = frame.with_columns(ids.encode(frame[name]) for name in names[:2])
     first, second = (ids.names(frame[name]) for name in names[:2])
     order, warning = column_order(first, second, items, path)
+    if width != TIMED:
+        warning.append(f"{path.name}: no timestamps; the file's order is taken as that of time")
     return raw.Raw(
         interactions=frame.rename(dict(zip(names[:2], order, strict=True))),
         items=items,

@@ -22,7 +22,7 @@ class Prepare(Section):
     max_users: int = Field(ge=0)  # a sample of so many of the users that stay; 0: all
     seed: int = Field(ge=0)  # of the sample
     duplicates: Literal["keep", "drop"]  # same user, item and timestamp (if there are any) again
-    table: table.Table  # read by format `table` alone
+    table: table.Table  # read by the formats `table` and `recbole`
 
 
 class Counts(NamedTuple):

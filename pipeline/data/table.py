@@ -28,7 +28,7 @@ class Table(Section):
     timestamp: str  # integers or dates; "": the file's order is the time order
     id: str  # columns of the items
     text: list[str]  # joined by ". ", those that are empty left out; []: items have no texts
-    cover: str  # the column with the cover's file name; "": <id>.jpg, .jpeg or .png
+    cover: str  # the column with the cover's file name; "": <id>.jpg, .jpeg, .png or .webp
 
 
 def read(folder: Path, columns: Table) -> raw.Raw:
@@ -140,6 +140,8 @@ def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
             f"{path}: no column {', '.join(map(repr, lacking))}; its columns are "
             f"{', '.join(map(repr, there))}. Name them in params.yaml, prepare.table"
         )
+    if path.suffix == ".csv":  # a blank line is no row
+        scan = scan.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
     return scan
 
 

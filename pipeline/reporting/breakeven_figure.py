@@ -52,7 +52,7 @@ def _run(axes: Axes, points: Sequence[Point], run: str, apart: float) -> None:
         estimate = one.estimates["test", results.HR]
         axes.plot([x, x], [100 * estimate.low, 100 * estimate.high], color=style.colour)
         if one.capped:
-            _dagger(axes, x, mean)
+            looks.dagger(axes, x, mean)
 
 
 def _difference(axes: Axes, points: Sequence[Point]) -> None:
@@ -68,7 +68,7 @@ def _difference(axes: Axes, points: Sequence[Point]) -> None:
             markerfacecolor=looks.face(claim), markersize=7,
         )  # fmt: skip
         if one.capped:
-            _dagger(axes, point.users, 100 * found.mean)
+            looks.dagger(axes, point.users, 100 * found.mean)
 
 
 def _users(axes: Axes, points: Sequence[Point]) -> None:
@@ -115,8 +115,3 @@ def _legend(points: Sequence[Point]) -> list[Line2D]:
 
 def _marker(reading: str) -> str:
     return MARKERS.get(reading, looks.READINGS[reading].marker)
-
-
-def _dagger(axes: Axes, x: float, y: float) -> None:
-    """Mark a point of a capped run."""
-    axes.annotate(tables.DAGGER, (x, y), (5, 2), textcoords="offset points", color=INK, fontsize=10)

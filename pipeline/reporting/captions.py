@@ -78,7 +78,8 @@ SLICES = (
 )
 DATA = (
     "A column a domain, the source first. A held-out item is *cold* if no train part has it, and "
-    "*repeated* if its user's own window has it before, so that it can't be found."
+    "*repeated* if its user's own window has it before, so that it can't be found where that is "
+    "masked."
 )
 FOUNDATIONS = (
     "What several runs share, each counted once here: embedding (`embed`, with a source-tuned "
@@ -134,9 +135,9 @@ def reading(found: Evidence) -> list[str]:
         "user's last item is the test, the one before validation; all candidates are ranked, ties "
         "count at their expected value. A run's epoch and point of the search are chosen on "
         "validation alone.",
-        "`random` is K / candidates. Popularity, itemKNN and content kNN train nothing: a run that "
-        "trained on the target and stays below popularity has a defect, and one below the others "
-        "has yet to earn its cost.",
+        "`random` is what lists drawn by lot would give, HR@K being K / candidates. Popularity, "
+        "itemKNN and content kNN train nothing: a run that trained on the target and stays below "
+        "popularity has a defect, and one below the others has yet to earn its cost.",
     ]
     if found.seeds > 1:
         lines.append(

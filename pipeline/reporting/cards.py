@@ -70,4 +70,6 @@ def _find(card: Mapping[str, Any], place: str) -> float | None:
 def _shown(place: str, value: float | None) -> str:
     if value is None:
         return markdown.NOTHING
-    return f"{value:.2%}" if place.startswith(SHARES) else markdown.count(value)
+    if place.startswith(SHARES):
+        return f"{value:.2%}"
+    return markdown.count(value) if value.is_integer() else f"{value:,.1f}"  # a median

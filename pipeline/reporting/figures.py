@@ -105,7 +105,7 @@ def cost(outcomes: Sequence[Outcome], costs: Costs) -> Figure:
                         markerfacecolor=looks.face(style), markersize=size,
                     )  # fmt: skip
             if result.capped and whole > 0:
-                _dagger(axes, whole, value)
+                looks.dagger(axes, whole, value)
         panels.times(axes)
         axes.set_ylabel("HR@10, %")
         axes.set_ylim(bottom=0)
@@ -202,12 +202,7 @@ def _curve(axes: Axes, run: str, curve: Curve, is_capped: bool) -> None:
         markeredgecolor=INK, markersize=9,
     )  # fmt: skip
     if is_capped:
-        _dagger(axes, epochs[-1], values[-1])
-
-
-def _dagger(axes: Axes, x: float, y: float) -> None:
-    """Mark a point of a capped run."""
-    axes.annotate(tables.DAGGER, (x, y), (5, 2), textcoords="offset points", color=INK, fontsize=10)
+        looks.dagger(axes, epochs[-1], values[-1])
 
 
 def _line(axes: Axes, share: float, style: str) -> None:

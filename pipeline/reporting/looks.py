@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from pipeline.reporting import tables
@@ -89,6 +90,11 @@ def handle(run: str, is_line: bool, is_capped: bool) -> Line2D:
         [], [], color=style.colour, linestyle=style.line if is_line else "",
         marker=style.marker, markerfacecolor=face(style), label=name(run, is_capped),
     )  # fmt: skip
+
+
+def dagger(axes: Axes, x: float, y: float) -> None:
+    """Mark a point of a capped run."""
+    axes.annotate(tables.DAGGER, (x, y), (5, 2), textcoords="offset points", color=INK, fontsize=10)
 
 
 def note() -> Line2D:

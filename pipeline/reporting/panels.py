@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from pipeline.reporting import markdown
+
 Panel = TypeVar("Panel")
 
 TIMES: dict[float, str] = {
@@ -61,8 +63,10 @@ def times(axes: Axes) -> None:
     axes.margins(x=0.12)
     low, high = axes.get_xlim()
     ticks = [tick for tick in TIMES if low <= tick <= high]
-    ticks = ticks[:: 1 + len(ticks) // 6]
-    axes.set_xticks(ticks, [TIMES[tick] for tick in ticks])
+    labels = {tick: TIMES[tick] for tick in ticks[:: 1 + len(ticks) // 6]}
+    if len(labels) < 2:  # noqa: PLR2004  # an axis needs two to be read; then its ends have them
+        labels = {end: markdown.seconds(end) for end in axes.dataLim.intervalx}
+    axes.set_xticks([*labels], [*labels.values()])
     axes.set_xticks([], minor=True)
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import polars as pl
 
-from pipeline.data import files, tables
+from pipeline.data import files, split, tables
 from pipeline.data.split import HeldOut
 from pipeline.retrieval import recommended, vectors
 
@@ -63,12 +63,21 @@ def folders(run: Path) -> list[Path]:
     return found
 
 
-def check(run: Path, prepared: Path, domain: tables.Prepared) -> None:
+def check(run: Path, prepared: Path, domain: tables.Prepared, protocol: split.Protocol) -> None:
     """See that a run's items and users are those of a prepared domain, in the same order.
 
     Raises:
-        Stop: they are others, or the run does not say whose users it has.
+        Stop: they are others, the run does not say whose users it has, or it read histories of
+            another length than the protocol's.
     """
+    length = files.read_json(run / "model.json")["length"]
+    if length != protocol.history:
+        window = protocol.window - protocol.history + length
+        raise files.Stop(
+            f"{run} was trained on histories of {length} items, and protocol.window "
+            f"{protocol.window} in params.yaml leaves {protocol.history}: its users' vectors are "
+            f"not those of this split; set protocol.window to {window}, or run `dvc repro`"
+        )
     known = pl.read_parquet(run / "ids.parquet")["id"]
     if not known.equals(domain.items["id"]):
         raise files.Stop(

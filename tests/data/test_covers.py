@@ -123,13 +123,15 @@ def test_same_files_same_bytes(tmp_path):
 
 
 def test_listing_has_images_in_a_fixed_order(tmp_path):
-    for name in ("b.png", "b.JPG", "a.jpeg", "c.gif", "notes.txt", "$(rm x).png"):
+    for name in ("b.png", "b.JPG", "a.jpeg", "d.webp", "c.gif", "notes.txt", "$(rm x).png"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")  # opening it would wait for ever
     names = covers.listing(tmp_path)
-    assert names == ["b.JPG", "a.jpeg", "$(rm x).png", "b.png"]
-    assert covers.by_id(names) == {"b": "b.JPG", "a": "a.jpeg", "$(rm x)": "$(rm x).png"}
+    assert names == ["b.JPG", "a.jpeg", "$(rm x).png", "b.png", "d.webp"]
+    assert covers.by_id(names) == {
+        "b": "b.JPG", "a": "a.jpeg", "$(rm x)": "$(rm x).png", "d": "d.webp"
+    }  # fmt: skip
 
 
 def test_names_that_are_no_text_are_skipped_and_counted(tmp_path, capsys):
@@ -158,7 +160,7 @@ def test_covers_are_found_by_id_where_the_table_names_none():
 def test_a_folder_without_covers_stops(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(
-        Stop, match=r"not one cover .*\.jpg\|\.jpeg\|\.png\. A domain with.* text only"
+        Stop, match=r"not one cover .*\.jpg\|\.jpeg\|\.png\|\.webp\. A domain with.* text only"
     ):
         covers.listing(tmp_path)
     with pytest.raises(

@@ -109,6 +109,7 @@ def test_two_columns_have_no_time(tmp_path):
     pairs = "".join(f"{user},{item}\n" for item, user, _ in EVENTS)
     raw = ninerec.read(ninerec_folder(tmp_path, pairs=pairs), "en")
     assert (raw.columns, raw.timed) == ("user,item", False)
+    assert raw.warnings == ["D_pair.csv: no timestamps; the file's order is taken as that of time"]
     assert rows(raw) == [(item, user, 0) for item, user, _ in EVENTS]
 
 

@@ -203,3 +203,11 @@ def test_another_suffix_is_refused(tmp_path):
     (tmp_path / "goods.xlsx").write_bytes(b"1")
     with pytest.raises(Stop, match=r"the name ends in '\.xlsx'; the rule is \.csv or \.parquet"):
         table.read(tmp_path, with_(TABLE, items="goods.xlsx"))
+
+
+def test_blank_lines_are_no_rows(tmp_path):
+    (tmp_path / "events.csv").write_text("who,what,when\nu,a,1\n\nu,b,2\n\n")
+    (tmp_path / "goods.csv").write_text("sku,name,blurb\na,A,\n\nb,B,\n\n")
+    raw = table.read(tmp_path, TABLE)
+    assert raw.interactions["line"].to_list() == [2, 4]
+    assert raw.items["id"].to_list() == ["a", "b"]

@@ -248,6 +248,22 @@ def test_long_times_have_few_ticks(drawn, world):
     assert 3 <= len(labels) <= 7 and all(label.split()[1] in ("s", "min", "h") for label in labels)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "shown"),
+    [
+        (12, 25, ["12.0 s", "25.0 s"]),
+        (70, 170, ["1 min 10 s", "2 min 50 s"]),
+        (18_000, 28_800, ["5 h 00 min", "8 h 00 min"]),
+        (8, 40, ["10 s", "30 s"]),
+    ],
+)
+def test_times_close_together_have_numbers_too(low, high, shown):
+    axes = panels.Figure().subplots()
+    axes.plot([low, high], [1, 2], "o")
+    panels.times(axes)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == shown
+
+
 def test_every_pair_can_be_drawn():
     drawn = {run for pair in PAIRS for run in pair}
     assert drawn <= {*looks.STYLES}

@@ -51,6 +51,7 @@ def world(tmp_path, monkeypatch):
         about = {"seed": seed, "capped": False, "run": folder.split("/")[0]}
         about["users_sha256"] = hashlib.sha256(json.dumps(names).encode()).hexdigest()
         files.write_json(made / "run.json", about)
+        files.write_json(made / "model.json", {"length": PROTOCOL["window"] - 3})
     monkeypatch.setattr(params, "FILE", tmp_path / "params.yaml")
     set_protocol(tmp_path)
     return tmp_path
@@ -253,5 +254,15 @@ def test_a_model_that_has_diverged_stops(world):
     queries[3] = np.nan
     np.save(world / "runs/id/queries_test.npy", queries)
     with pytest.raises(ValueError, match="1 of 50 query vectors hold NaN or infinity"):
+        write(world)
+    assert not (world / "out").exists()
+
+
+def test_a_run_that_was_trained_on_another_window_is_not_exported(world):
+    set_protocol(world, window=20)
+    with pytest.raises(
+        files.Stop,
+        match=r"histories of 5 items, and protocol.window 20 .* leaves 17: .* to 8, or run",
+    ):
         write(world)
     assert not (world / "out").exists()
