@@ -33,10 +33,12 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
         typer.run(main)
     except ERRORS as error:
         _stop(message(error))
-    except MemoryError as error:
-        fix = "lower what training, evaluate or machine in params.yaml take at once, and run again"
-        _stop(f"there is too little memory ({error}); {fix}, what is done stays")
     except Exception as error:
+        if files.is_short_of_memory(error):
+            said = str(error).partition("\n")[0] or type(error).__name__
+            what = f"there is too little memory ({said})"
+            fix = "lower what training, evaluate or machine in params.yaml take at once"
+            _stop(f"{what}; {fix}, and run again, what is done stays")
         if not files.is_full(error):
             raise
         what = f"no room is left on a disk ({error})"
@@ -56,7 +58,10 @@ def check_whole(content: dict[str, Any], stages: ModuleType) -> None:
         Stop: the lists don't agree, or nothing reads a section.
         ValidationError: a section does not fit a stage that reads it.
     """
-    lists.check_whole(content, lists.FLOW)
+    lists.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
+    known = lists.sections(lists.FLOW)
+    if unread := [name for name in content if name not in known]:
+        lists.stop(f"nothing reads {unread}", f"the sections are {', '.join(sorted(known))}")
     for stage in pkgutil.iter_modules(stages.__path__):
         importlib.import_module(f"{stages.__name__}.{stage.name}")
     for model in sorted(_below(Params), key=lambda model: model.__qualname__):

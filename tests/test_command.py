@@ -18,6 +18,7 @@ from stub_flow import ROOT
 from pipeline import command
 from pipeline.data import files
 from pipeline.params import Params, Section
+from tests.memory import out_of_memory
 
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
 
@@ -64,6 +65,24 @@ def test_too_little_memory_is_a_stop_that_says_for_what(called):
     assert status == 1
     assert re.match(r"\nstopped: there is too little memory \(Unable to allocate 8.00 PiB ", said)
     assert "lower what training, evaluate or machine in params.yaml take at once" in said
+
+
+@pytest.mark.parametrize(
+    ("take", "named"),
+    [
+        (lambda: torch.empty(1 << 50), ".*can't allocate memory: you tried to allocate"),
+        (out_of_memory, "CUDA out of memory"),
+    ],
+    ids=["cpu", "gpu"],
+)
+def test_too_little_memory_is_a_stop_as_torch_says_it_too(called, take, named):
+    def main() -> None:
+        take()
+
+    status, said = called(main)
+    assert status == 1
+    assert re.match(rf"\nstopped: there is too little memory \({named}", said)
+    assert said.count("\n") == 2
 
 
 TABLE = pl.DataFrame({"a": range(10_000)})

@@ -42,7 +42,7 @@ BAD = [
     ({"users": []}, "users: []: name at least one"),
     (
         {"runs": {field: [] for field in SHIPPED["runs"]}},
-        "contents: ['both'], but runs lists nothing that reads them: list a run, e.g. frozen:",
+        "contents: ['both'], but runs lists nothing that reads them: list a run, e.g. frozen",
     ),
     (
         {"sources": [], "runs.frozen": [], "runs.end2end": []},  # the others need a source

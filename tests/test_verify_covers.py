@@ -21,9 +21,11 @@ def test_the_decoding_of_covers_can_be_a_sample_or_left_out(download, verified):
 
 def test_shared_covers_are_decoded_once(download, verified, monkeypatch):
     decoded = []
-    covers = stage.cover_check.covers
-    read = covers.read
-    monkeypatch.setattr(covers, "read", lambda path, size: decoded.append(path) or read(path, size))
+    decoding = stage.cover_check.decoding
+    read = decoding.read
+    monkeypatch.setattr(
+        decoding, "read", lambda path, size: decoded.append(path) or read(path, size)
+    )
     verified(dataset=["Half", "Whole"], threads=3)
     assert len(decoded) == len(set(decoded)) == 6
 

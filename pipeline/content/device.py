@@ -82,7 +82,9 @@ def enough_memory(device: torch.device, items: int, advice: str = "") -> Iterato
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not files.is_short_of_memory(error):
+            raise
         smaller = f"machine.embed_batch to {items // 2}" if items > 1 else "machine.device to 'cpu'"
         raise files.Stop(
             f"{device} has too little memory to encode {items} items at once; in params.yaml set "

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from pipeline.data import covers, files
+from pipeline.data import covers, decoding, files
 
 SEED = 0  # of a sample
 
@@ -72,7 +72,7 @@ def check(
 def _why_not(path: Path, size: int) -> str | None:
     """Say why a cover can't be read; None if it can."""
     try:
-        covers.read(path, size)
-    except covers.CoverError as error:
+        decoding.read(path, size)
+    except decoding.CoverError as error:
         return str(error)
     return None

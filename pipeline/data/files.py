@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.data import locks
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: no room is left on a disk, or for its user
+SHORT = ("out of memory", "can't allocate memory")  # a GPU's words, and torch's on a CPU
 FULL_IN_RUST = tuple(f"(os error {code})" for code in FULL)  # as polars and safetensors say it
 
 
@@ -29,6 +30,14 @@ def is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def is_short_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is that memory is too small, as Python, NumPy, torch or CUDA say it."""
+    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_named or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in SHORT)
+    )
 
 
 def write_text(path: Path, text: str) -> None:

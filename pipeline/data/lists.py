@@ -217,8 +217,7 @@ def _check_runs(lists: Lists) -> None:
     if lists.contents and lists.runs.names(lists.sources) == ["id"]:
         stop(
             f"contents: {lists.contents}, but runs lists nothing that reads them",
-            "list a run, e.g. frozen: [frozen], or train ids alone with contents: [] and "
-            "`dvc repro baseline`",
+            "list a run, e.g. frozen, or train ids alone: contents: [] and `dvc repro baseline`",
         )
     for field, listed in runs.items():
         allowed = [name for name, place in ORDER.items() if place == field]
@@ -259,19 +258,6 @@ def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
                 "corrected for each; name it once",
             )
         seen.append(set(pair))
-
-
-def check_whole(content: dict[str, Any], flow: Path) -> None:
-    """See that a whole params.yaml has lists that agree, and no section that nothing reads.
-
-    Raises:
-        Stop: it is not so.
-        ValidationError: a list is missing, or none.
-    """
-    check(Lists.model_validate(content), generated(flow))
-    known = sections(flow)
-    if unread := [name for name in content if name not in known]:
-        stop(f"nothing reads {unread}", f"the sections are {', '.join(sorted(known))}")
 
 
 def sections(flow: Path) -> set[str]:

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import faiss
 import numpy as np
 
+from pipeline.data import files
+
 T = TypeVar("T")
 
 
@@ -91,7 +93,7 @@ def _if_room(work: Callable[[], T]) -> T | None:
     try:
         return work()
     except RuntimeError as error:
-        if "out of memory" not in str(error):  # CUDA's words, which FAISS hands on
+        if not files.is_short_of_memory(error):
             raise
         sys.stderr.write("search: a GPU has too little memory left; the CPU searches instead\n")
         return None

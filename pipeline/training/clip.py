@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.content.progress import Progress
-from pipeline.data import covers, files
+from pipeline.data import covers, decoding, files
 from pipeline.params import Section
 
 WORDS = 12  # the text tower's context: a title's tokens, its start and its end
@@ -85,8 +85,8 @@ def read_pairs(folder: Path, size: int) -> Pairs:
     pixels, titles = [], []
     for own, _, title in items.iter_rows():
         if title and own in by_id:
-            with contextlib.suppress(covers.CoverError):
-                pixels.append(covers.read(shots / by_id[own], size))
+            with contextlib.suppress(decoding.CoverError):
+                pixels.append(decoding.read(shots / by_id[own], size))
                 titles.append(title)
     if not titles:
         raise files.Stop(f"{folder}: no item has both a title and a cover to learn from")

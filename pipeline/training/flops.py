@@ -7,6 +7,7 @@ import torch
 from torch.utils import flop_counter
 
 from pipeline.content import processes, store
+from pipeline.data import files
 from pipeline.data.split import Split
 from pipeline.models import items, recommender
 from pipeline.training import batches, objective, schedule
@@ -60,6 +61,7 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
     counter = flop_counter.FlopCounterMode(display=False, custom_mapping=UNKNOWN)
     total: int | None = None
     try:
+        model.to(where)
         for parameter in learning:
             parameter.grad = None
         model.train()
@@ -68,7 +70,9 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
         with own_rng, torch.backends.cudnn.flags(enabled=False), counter:
             objective.Objective(model, plan.loss)(batch).backward()
         total = int(counter.get_total_flops())
-    except torch.OutOfMemoryError:
+    except (RuntimeError, MemoryError) as error:
+        if not files.is_short_of_memory(error):
+            raise
         sys.stderr.write("flops: memory is too small to count a step's operations once more\n")
     finally:
         for module, mode in modes.items():
@@ -81,8 +85,10 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
 def probe_of(
     model: recommender.Recommender, embedded: Mapping[str, store.Embedded]
 ) -> recommender.Recommender:
-    """Give the model of the phase before encoders joined: the same head over their embeddings."""
+    """Give the model of the phase before encoders joined: the same head over their embeddings.
+
+    Embeddings stay where they are until `of_step` counts.
+    """
     assert isinstance(model.tower, items.EndToEndTower)
     tower = items.FrozenTower(embedded, model.tower.head, model.tower.modality_dropout)
-    where = model.device
-    return recommender.Recommender(tower, model.users).to(where)
+    return recommender.Recommender(tower, model.users)

@@ -59,8 +59,7 @@ class Phase:
 
     def learned(self) -> dict[str, Tensor]:
         """Copy the weights that learn."""
-        named = self.model.named_parameters()
-        return {n: p.detach().clone() for n, p in named if p.requires_grad}
+        return {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
 
     def restore_best(self) -> None:
         """Put the best weights back."""
@@ -92,7 +91,9 @@ class Phase:
             loss.backward()  # type: ignore[no-untyped-call]
             objective.sum_gradients(self.optimizer)
             self.optimizer.step()
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not files.is_short_of_memory(error):
+                raise
             raise self.too_large(len(batch.items)) from error
         state.warm += 1
         return loss.detach()
@@ -174,7 +175,7 @@ class Phase:
             )
         return files.Stop(
             f"{step}{each}, {size} of them at once; set machine.micro_batch_items in params.yaml "
-            f"to {max(1, size // 2)}: results are the same, an encoder's work is done twice"
+            f"to {max(1, size // 2)}: an encoder's work is done twice, only its dropout differs"
         )
 
     def judge(self, hr: float, ndcg: float, steps: int) -> None:

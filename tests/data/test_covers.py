@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from pipeline.data import covers, tables
+from pipeline.data import covers, decoding, tables
 from pipeline.data.files import Stop
 from tests.data.drawn import halves
 
@@ -47,7 +47,7 @@ def test_the_room_for_all_covers_is_taken_before_the_first_is_decoded(tmp_path, 
         taken.append((tmp_path / "out/pixels.npy").stat().st_blocks * 512)
         return np.zeros((256, 256, 3), np.uint8)
 
-    monkeypatch.setattr(covers, "read", seen)
+    monkeypatch.setattr(decoding, "read", seen)
     covers.pack(tmp_path, ["x.jpg"] * 3, ["x.jpg"], 256, tmp_path / "out")
     assert len(taken) == 3
     assert min(taken) >= 3 * 256 * 256 * 3
@@ -109,7 +109,7 @@ def test_bad_files_are_named_and_refused(tmp_path):
     good = hashlib.sha256((folder / "good.jpg").read_bytes()).hexdigest()
     assert digests["cover"].to_list() == [good] + [None] * 10 + [good]
     for item in (1, 12):
-        expected = covers.read(folder / "good.jpg", 8)
+        expected = decoding.read(folder / "good.jpg", 8)
         np.testing.assert_array_equal(packed.pixels[packed.rows[item]], expected)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from pipeline.data import covers
+from pipeline.data import decoding
 from tests.data.drawn import BLUE, RED, halves
 
 ROOT = Path(__file__).parents[2]
@@ -16,10 +16,10 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from PIL import Image
-from pipeline.data import covers
+from pipeline.data import decoding
 Image.init()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-covers.read(Path(sys.argv[1]), 64)
+decoding.read(Path(sys.argv[1]), 64)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
@@ -45,7 +45,7 @@ def sides(pixels):
 )
 def test_any_mode_becomes_rgb(tmp_path, mode, name, options):
     halves(mode).save(tmp_path / name, **options)
-    pixels = covers.read(tmp_path / name, 16)
+    pixels = decoding.read(tmp_path / name, 16)
     assert (pixels.shape, pixels.dtype) == ((16, 16, 3), np.uint8)
     left, right = sides(pixels)
     np.testing.assert_allclose(left, RED, atol=12)
@@ -63,21 +63,21 @@ def test_grey_of_any_depth(tmp_path, mode):
     }[mode]
     assert image.mode == mode
     image.save(tmp_path / "x.png", "TIFF" if mode == "I" else "PNG")
-    np.testing.assert_array_equal(covers.read(tmp_path / "x.png", 4), np.full((4, 4, 3), 128))
+    np.testing.assert_array_equal(decoding.read(tmp_path / "x.png", 4), np.full((4, 4, 3), 128))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_what_is_transparent_becomes_white(tmp_path, mode):
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0)).convert(mode)
     clear.save(tmp_path / "x.png", **({"transparency": 0} if mode == "P" else {}))
-    assert (covers.read(tmp_path / "x.png", 4) == 255).all()
+    assert (decoding.read(tmp_path / "x.png", 4) == 255).all()
 
 
 def test_what_is_transparent_in_16_bits_becomes_white(tmp_path):
     deep = np.full((8, 8), 1000, np.uint16)
     deep[:, 4:] = 128 * 257
     Image.fromarray(deep).save(tmp_path / "x.png", transparency=1000)
-    pixels = covers.read(tmp_path / "x.png", 8)
+    pixels = decoding.read(tmp_path / "x.png", 8)
     assert (pixels[:, :4] == 255).all()
     assert (pixels[:, 4:] == 128).all()
 
@@ -90,7 +90,7 @@ def test_exif_orientation_is_applied(tmp_path, form, orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     corner.save(tmp_path / "x.jpg", form, exif=exif)
-    pixels = covers.read(tmp_path / "x.jpg", 16)
+    pixels = decoding.read(tmp_path / "x.jpg", 16)
     # where the picture's upper left corner is to be shown, by the standard
     row, column = {
         1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)
@@ -107,7 +107,7 @@ def test_exif_orientation_is_applied(tmp_path, form, orientation):
 )
 def test_a_picture_with_broken_exif_is_a_picture(tmp_path, form, exif):
     halves().save(tmp_path / "x.png", form, exif=exif, quality=95)
-    left, right = sides(covers.read(tmp_path / "x.png", 16))
+    left, right = sides(decoding.read(tmp_path / "x.png", 16))
     np.testing.assert_allclose(left, RED, atol=12)
     np.testing.assert_allclose(right, BLUE, atol=12)
 
@@ -116,7 +116,7 @@ def test_a_picture_with_broken_exif_is_a_picture(tmp_path, form, exif):
 def test_the_first_frame_of_an_animation_counts(tmp_path, form):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     frames[0].save(tmp_path / "x.jpg", form, save_all=True, append_images=frames[1:])
-    np.testing.assert_allclose(covers.read(tmp_path / "x.jpg", 4).mean((0, 1)), RED, atol=3)
+    np.testing.assert_allclose(decoding.read(tmp_path / "x.jpg", 4).mean((0, 1)), RED, atol=3)
 
 
 def test_resizing_is_bilinear_and_drops_the_aspect(tmp_path):
@@ -124,7 +124,7 @@ def test_resizing_is_bilinear_and_drops_the_aspect(tmp_path):
     image = Image.fromarray(noise)
     image.save(tmp_path / "x.png")
     expected = np.asarray(image.resize((12, 12), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(covers.read(tmp_path / "x.png", 12), expected)
+    np.testing.assert_array_equal(decoding.read(tmp_path / "x.png", 12), expected)
 
 
 def test_large_jpegs_decode_smaller_to_nearly_the_same(tmp_path):
@@ -133,7 +133,7 @@ def test_large_jpegs_decode_smaller_to_nearly_the_same(tmp_path):
     large.save(tmp_path / "x.jpg", quality=95)
     with Image.open(tmp_path / "x.jpg") as whole:
         expected = np.asarray(whole.resize((64, 64), Image.Resampling.BILINEAR), np.float64)
-    assert np.abs(covers.read(tmp_path / "x.jpg", 64) - expected).mean() < 1
+    assert np.abs(decoding.read(tmp_path / "x.jpg", 64) - expected).mean() < 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "I;16"])
@@ -148,9 +148,9 @@ def test_a_large_picture_shrinks_strip_by_strip_to_nearly_the_same(tmp_path, mon
         large.paste((0, 0, 0, 0), (500, 0, 1001, 807))
     form = "TIFF" if mode == "CMYK" else "PNG"
     large.save(tmp_path / "x.png", form)
-    expected = covers.read(tmp_path / "x.png", 32).astype(float)
-    monkeypatch.setattr(covers, "LARGE", 50_000)
-    found = covers.read(tmp_path / "x.png", 32)
+    expected = decoding.read(tmp_path / "x.png", 32).astype(float)
+    monkeypatch.setattr(decoding, "LARGE", 50_000)
+    found = decoding.read(tmp_path / "x.png", 32)
     assert np.abs(found - expected).mean() < 1.5
     assert np.abs(found - expected).max() < 20
 
@@ -163,13 +163,13 @@ def test_a_large_picture_is_in_memory_once(tmp_path, mode, bytes_a_pixel):
     words = [sys.executable, "-c", MEASURE, str(tmp_path / "x.png")]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT)
     grown = int(done.stdout) * 1024
-    strips = 4 * 4 * covers.LARGE  # some copies of a strip with 4 bytes a pixel
+    strips = 4 * 4 * decoding.LARGE  # some copies of a strip with 4 bytes a pixel
     assert grown < side * side * bytes_a_pixel + strips
 
 
 def test_a_bomb_is_not_decoded(tmp_path, monkeypatch):
     Image.new("L", (400, 400)).save(tmp_path / "x.png")
-    monkeypatch.setattr(covers, "MAX_PIXELS", 400 * 400 - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 400 * 400 - 1)
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("it was decoded"))
-    with pytest.raises(covers.CoverError, match="400 x 400 pixels, more than 159,999: not decoded"):
-        covers.read(tmp_path / "x.png", 8)
+    with pytest.raises(decoding.CoverError, match="400 x 400 pixels, more than 159,999: not dec"):
+        decoding.read(tmp_path / "x.png", 8)

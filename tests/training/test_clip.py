@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.data import covers, demo, files
+from pipeline.data import decoding, demo, files
 from pipeline.training import clip
 
 SMALL = demo.Size(users=10, items=48, mean_length=6.0)
@@ -80,7 +80,7 @@ def test_covers_are_looked_up_in_the_listing_and_never_opened_by_an_id(tmp_path)
 def test_a_cover_that_is_too_large_is_left_out_undecoded(tmp_path, monkeypatch):
     folder = own_domain(tmp_path)
     Image.new("RGB", (40, 40), "red").save(folder / "x_cover/a.jpg")
-    monkeypatch.setattr(covers, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 1000)
     assert len(clip.read_pairs(folder, 8).tokens) == 1
 
 
