@@ -6,7 +6,7 @@ import pytest
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
 
-from stages import repro
+from pipeline import dvc_files
 
 RESULTS = """\
 schema: '2.0'
@@ -56,7 +56,7 @@ def test_a_dvc_lock_cut_off_anywhere_is_moved_aside_unless_dvc_reads_it(tmp_path
     moved = 0
     for end in range(len(RESULTS)):
         results.write_text(RESULTS[:end])
-        assert repro.set_aside(results) != dvc_reads(RESULTS[:end]), repr(RESULTS[:end])
+        assert dvc_files.set_aside(results) != dvc_reads(RESULTS[:end]), repr(RESULTS[:end])
         if not results.exists():
             moved += 1
             assert broken.read_text() == RESULTS[:end]
@@ -79,19 +79,19 @@ def test_a_dvc_lock_cut_off_anywhere_is_moved_aside_unless_dvc_reads_it(tmp_path
     ],
 )
 def test_such_a_dvc_lock_is_not_whole(text):
-    assert not repro.is_whole(text)
+    assert not dvc_files.is_whole(text)
 
 
 @pytest.mark.parametrize("text", [RESULTS, "schema: '2.0'\n", "schema: '2.0'\nstages: {}\n"])
 def test_a_whole_dvc_lock_stays(tmp_path, capsys, text):
     results = tmp_path / "dvc.lock"
     results.write_text(text)
-    assert not repro.set_aside(results)
+    assert not dvc_files.set_aside(results)
     assert results.read_text() == text
-    assert not repro.set_aside(tmp_path / "none")
+    assert not dvc_files.set_aside(tmp_path / "none")
     assert capsys.readouterr().err == ""
 
 
 def test_a_dvc_lock_of_undecodable_bytes_is_moved_aside(tmp_path):
     (tmp_path / "dvc.lock").write_bytes(b"\xff\xfe{")
-    assert repro.set_aside(tmp_path / "dvc.lock")
+    assert dvc_files.set_aside(tmp_path / "dvc.lock")

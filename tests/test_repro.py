@@ -15,7 +15,7 @@ import stub_flow
 import typer
 from ruamel.yaml import YAML
 
-from pipeline import command
+from pipeline import command, dvc_files
 from pipeline.data import files
 from stages import repro
 
@@ -56,7 +56,7 @@ def held(read=(), write=()):
 
 def test_a_lock_of_dead_processes_is_removed(lock, dead, capsys):
     lock.write_text(held(read=[dead], write=[dead]))
-    assert repro.unlock(lock)
+    assert dvc_files.unlock(lock)
     assert not lock.exists()
     assert "left by a killed process" in capsys.readouterr().err
 
@@ -65,7 +65,7 @@ def test_a_lock_of_dead_processes_is_removed(lock, dead, capsys):
 def test_a_lock_of_a_living_process_stays_and_is_named(lock, dead, alive, capsys, how):
     text = held(**{"read": [dead], "write": [dead], how: [dead, alive]})
     lock.write_text(text)
-    assert not repro.unlock(lock)
+    assert not dvc_files.unlock(lock)
     assert lock.read_text() == text
     assert f"process [{alive}] holds" in capsys.readouterr().err
 
@@ -79,7 +79,7 @@ def test_a_process_of_somebody_else_is_alive(monkeypatch):
 
 
 def test_no_lock_is_nothing_to_do(lock, capsys):
-    assert not repro.unlock(lock)
+    assert not dvc_files.unlock(lock)
     assert capsys.readouterr().err == ""
 
 
@@ -100,18 +100,18 @@ def test_no_lock_is_nothing_to_do(lock, capsys):
 )
 def test_a_lock_cut_off_while_it_was_written_is_removed(lock, text):
     lock.write_text(text)
-    assert repro.unlock(lock)
+    assert dvc_files.unlock(lock)
     assert not lock.exists()
 
 
 def test_a_lock_of_undecodable_bytes_is_removed(lock):
     lock.write_bytes(b"\xff\xfe{")
-    assert repro.unlock(lock)
+    assert dvc_files.unlock(lock)
 
 
 def test_a_lock_that_nobody_holds_is_removed(lock):
     lock.write_text("{}")
-    assert repro.unlock(lock)
+    assert dvc_files.unlock(lock)
 
 
 def test_after_a_dvc_lock_was_cut_off_results_come_from_the_cache_of_runs(small_flow):
