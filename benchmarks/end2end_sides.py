@@ -22,6 +22,7 @@ from pipeline.models.recommender import Recommender
 from pipeline.models.sasrec import Sasrec
 from pipeline.training import batches, loop, runs
 from pipeline.training.checkpoint import Keeper
+from pipeline.training.inputs import Inputs
 from pipeline.training.settings import IdRun
 
 Layers = int | Literal["all"]
@@ -98,7 +99,7 @@ def work(
 ) -> runs.Work:
     """Open a run on a domain as a stage does."""
     place = case.place.folder
-    inputs = runs.Inputs(
+    inputs = Inputs(
         prepared=place / "prepared",
         embeddings=place / f"embeddings-{case.content}",
         encoders=setup.folder / "encoders" / case.texts,

@@ -22,6 +22,7 @@ from pipeline.data import files, scratch
 from pipeline.retrieval import metrics, search
 from pipeline.training import runs, schedule
 from pipeline.training.checkpoint import Keeper
+from pipeline.training.inputs import Inputs
 
 NAME = "ml1m"
 CUTOFFS = (5, 10, 20)
@@ -63,7 +64,7 @@ def train(name: str, seed: int, threads: int, file: Path, work: Path) -> dict[st
     with scratch.locked(folder):
         begin(recipe, folder)
         settings = recipes.settings(recipe, seed, threads)
-        run = runs.Work(runs.Name("id", NAME, "id", recipe.user), runs.Inputs(prepared), settings)
+        run = runs.Work(runs.Name("id", NAME, "id", recipe.user), Inputs(prepared), settings)
         model = run.start(seed)
         run.fit(model, run.plan(run.points()[0], joint=False), seed, folder)
         items = model.item_vectors(run.split.candidates, settings.machine.embed_batch)
@@ -94,7 +95,7 @@ def begin(recipe: recipes.Recipe, folder: Path) -> None:
     """
     path = folder / STARTED
     described = recipes.described(recipe)
-    code = scratch.key("", [], runs.CODE)
+    code = scratch.state([], runs.CODE)
     started: dict[str, Any] = {"recipe": described, "code": []}
     if path.exists():
         started = files.read_json(path)

@@ -8,6 +8,7 @@ import typer
 from pipeline import command
 from pipeline.content import processes
 from pipeline.training import runs, trials
+from pipeline.training.inputs import Inputs
 
 
 def main(
@@ -23,7 +24,7 @@ def main(
     if processes.start(p.machine.processes):
         return
     name = runs.Name("id", target, "id", user)
-    trials.run(runs.Work(name, runs.Inputs(prepared), p), out, cost, scratch)
+    trials.run(runs.Work(name, Inputs(prepared), p), out, cost, scratch)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ import typer
 
 from pipeline import command
 from pipeline.content import embed, encoders, processes
+from pipeline.data import lists
 from pipeline.machine import Machine
 from pipeline.params import Params
-
-MODALITIES = {"text": ["text"], "image": ["image"], "both": ["text", "image"]}
 
 
 class EmbedTuned(Params):
@@ -23,7 +22,7 @@ def main(
     pretrained: Annotated[Path, typer.Option(help="the end2end model of the source")],
     prepared: Annotated[Path, typer.Option(help="the prepared target")],
     covers: Annotated[Path, typer.Option(help="its packed covers; read if content has images")],
-    content: Annotated[str, typer.Option(help="text, image or both")],
+    content: Annotated[lists.Content, typer.Option(help="text, image or both")],
     out: Annotated[Path, typer.Option(help="where to write a folder a modality, and a passport")],
     scratch: Annotated[Path, typer.Option(help="where shards live until it is done")],
     cost: Annotated[Path, typer.Option(help="where to write what it cost, .json")],
@@ -33,7 +32,7 @@ def main(
     if processes.start(machine.processes):
         return
     jobs = {}
-    for modality in MODALITIES[content]:
+    for modality in lists.MODALITIES[content]:
         loaded = encoders.load(pretrained / "encoder" / modality, modality)
         jobs[modality] = embed.Job(loaded, embed.content(loaded, prepared, covers))
     embed.run(jobs, True, out, cost, scratch, machine)

@@ -1,19 +1,21 @@
 """Stage `pretrain`: train a source's model, from which transfer runs start."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pipeline import command
 from pipeline.content import processes
+from pipeline.data import lists
 from pipeline.training import runs, trials
+from pipeline.training.inputs import Inputs
 
 
 def main(
     source: Annotated[str, typer.Option(help="the domain to train on")],
-    content: Annotated[str, typer.Option(help="text, image or both")],
-    run: Annotated[str, typer.Option(help="frozen or end2end")],
+    content: Annotated[lists.Content, typer.Option(help="text, image or both")],
+    run: Annotated[Literal["frozen", "end2end"], typer.Option(help="which tower")],
     user: Annotated[str, typer.Option(help="the user encoder, e.g. sasrec")],
     prepared: Annotated[Path, typer.Option(help="the prepared source")],
     embeddings: Annotated[Path, typer.Option(help="its public embeddings, with their passport")],
@@ -29,8 +31,8 @@ def main(
         return
     p = p.model_copy(update={"seeds": p.seeds[:1]})
     name = runs.Name(run, source, content, user)
-    inputs = runs.Inputs(prepared, embeddings, encoders, covers)
-    trials.run(runs.Work(name, inputs, p), out, cost, scratch)
+    inputs = Inputs(prepared, embeddings, encoders, covers)
+    trials.run(runs.Work(name, inputs, p, is_source=True), out, cost, scratch)
 
 
 if __name__ == "__main__":

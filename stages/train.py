@@ -1,19 +1,24 @@
 """Stage `train`: a content run from scratch, on the public encoders' embeddings or end to end."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pipeline import command
 from pipeline.content import processes
+from pipeline.data import lists
 from pipeline.training import runs, trials
+from pipeline.training.inputs import Inputs
 
 
 def main(
     target: Annotated[str, typer.Option(help="the domain to train on")],
-    content: Annotated[str, typer.Option(help="text, image or both")],
-    run: Annotated[str, typer.Option(help="frozen, frozen_paper or end2end")],
+    content: Annotated[lists.Content, typer.Option(help="text, image or both")],
+    run: Annotated[
+        Literal["frozen", "frozen_paper", "end2end"],
+        typer.Option(help="which of the runs from scratch"),
+    ],
     user: Annotated[str, typer.Option(help="the user encoder, e.g. sasrec")],
     prepared: Annotated[Path, typer.Option(help="the prepared target")],
     embeddings: Annotated[Path, typer.Option(help="its public embeddings, with their passport")],
@@ -28,7 +33,7 @@ def main(
     if processes.start(p.machine.processes):
         return
     name = runs.Name(run, target, content, user)
-    inputs = runs.Inputs(prepared, embeddings, encoders, covers)
+    inputs = Inputs(prepared, embeddings, encoders, covers)
     trials.run(runs.Work(name, inputs, p), out, cost, scratch)
 
 

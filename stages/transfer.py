@@ -1,19 +1,30 @@
 """Stage `transfer`: a run that starts from the source's model, to be tuned or taken as it is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from pipeline import command
 from pipeline.content import processes
+from pipeline.data import lists
 from pipeline.training import runs, trials
+from pipeline.training.inputs import Inputs
 
 
 def main(
     target: Annotated[str, typer.Option(help="the domain to transfer to")],
-    content: Annotated[str, typer.Option(help="text, image or both")],
-    run: Annotated[str, typer.Option(help="frozen_transfer, tuned_zeroshot, end2end_transfer, …")],
+    content: Annotated[lists.Content, typer.Option(help="text, image or both")],
+    run: Annotated[
+        Literal[
+            "frozen_transfer",
+            "tuned_transfer",
+            "end2end_transfer",
+            "frozen_zeroshot",
+            "tuned_zeroshot",
+        ],
+        typer.Option(help="which of the runs that start from the source"),
+    ],
     user: Annotated[str, typer.Option(help="the user encoder, e.g. sasrec")],
     pretrained: Annotated[Path, typer.Option(help="the source's model")],
     prepared: Annotated[Path, typer.Option(help="the prepared target")],
@@ -28,7 +39,7 @@ def main(
     if processes.start(p.machine.processes):
         return
     name = runs.Name(run, target, content, user)
-    inputs = runs.Inputs(prepared, embeddings, pretrained / "encoder", covers, pretrained)
+    inputs = Inputs(prepared, embeddings, pretrained / "encoder", covers, pretrained)
     trials.run(runs.Work(name, inputs, p), out, cost, scratch)
 
 

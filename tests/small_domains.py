@@ -74,7 +74,7 @@ def prepare(folder, histories, texts):
 
 
 def settings(kind=EndToEndRun, **changes):
-    """The sections of a run, small; `changes` replace values by section or section__key."""
+    """The sections of a run, small; `changes` replace values by section, section__key and so on."""
     sections = {
         "protocol": PROTOCOL.model_dump(),
         "model": {"width": 8},
@@ -124,8 +124,12 @@ def settings(kind=EndToEndRun, **changes):
         },
     }
     for name, value in changes.items():
-        section, _, key = name.partition("__")
-        sections[section] = {**sections[section], key: value} if key else value
+        *above, key = name.split("__")
+        owner = sections
+        for part in above:
+            owner[part] = dict(owner[part])
+            owner = owner[part]
+        owner[key] = value
     fields = set(kind.model_fields)
     return kind.model_validate({k: v for k, v in sections.items() if k in fields})
 

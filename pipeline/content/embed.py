@@ -57,7 +57,8 @@ def run(
     with processes.group(where):
         # Of the first one alone: it hashes all contents.
         described = [passport(job, where) if processes.is_first() else {} for job in jobs.values()]
-        own = scratch.key([described, machine.embed_batch], [], [Path(__file__).parent])
+        code = scratch.state([], [Path(__file__).parent])
+        own = scratch.key([described, machine.embed_batch], code)
         key = processes.first_says(own)
         folder = scratch_root / key
         with processes.alone(folder) as waited:

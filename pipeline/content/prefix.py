@@ -107,7 +107,7 @@ def keep(
         "dtype": str(_dtype(encoder, where)),
         "contents": content.digest(),
     }
-    key = scratch.key(made_of, [], [Path(__file__).parent])
+    key = scratch.key(made_of, scratch.state([], [Path(__file__).parent]))
     folder = root / f"{encoder.modality}-{key}"
     with processes.alone(folder):
         if processes.is_first():  # while the others wait

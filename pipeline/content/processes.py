@@ -85,7 +85,7 @@ def start(wanted: int) -> bool:
 @contextlib.contextmanager
 def group(where: torch.device) -> Iterator[None]:
     """Join the processes that were started together, until the end of the block."""
-    if "RANK" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
+    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
         yield
         return
     if where.type == "cuda":

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from pipeline.data import files
 from pipeline.params import Section
@@ -24,9 +24,9 @@ Library = Literal["sentence-transformers", "open_clip", "timm"]
 class Preprocess(Section):
     """How a cover becomes the encoder's input: resize to a square, scale to [0, 1], normalise."""
 
-    size: int  # pixels, the square's side
-    mean: list[float]  # [3], in [0, 1]
-    std: list[float]  # [3], in [0, 1]
+    size: PositiveInt  # pixels, the square's side
+    mean: list[float] = Field(min_length=3, max_length=3)  # of red, green and blue in [0, 1]
+    std: list[PositiveFloat] = Field(min_length=3, max_length=3)
     interpolation: Literal["bilinear", "bicubic"]
 
 

@@ -24,9 +24,13 @@ ORDER = {
     "tuned_zeroshot": "tuned_transfer",
 }
 SANITY = ("popularity", "itemknn", "contentknn")  # beside the runs: recommenders without training
+MODALITIES = {"text": ["text"], "image": ["image"], "both": ["text", "image"]}  # of a content
 FLOW = Path("dvc.yaml")
 WORD = re.compile(r"[A-Za-z0-9_]+")
 SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a command
+
+
+Content = Literal["text", "image", "both"]
 
 
 class Runs(Section):
@@ -84,7 +88,7 @@ class Lists(Params):
     domains: Domains
     sources: list[str]
     targets: list[str]
-    contents: list[Literal["text", "image", "both"]]
+    contents: list[Content]
     users: list[str]
     user_encoders: dict[str, Any]
     runs: Runs
@@ -198,11 +202,10 @@ def _check_contents(lists: Lists) -> None:
     domains = lists.domains
     listed = {"text": domains.text, "image": domains.image, "both": domains.both}
     for content in lists.contents:
-        modalities = ["text", "image"] if content == "both" else [content]
-        for modality in modalities:
+        for modality in MODALITIES[content]:
             if modality not in lists.origins:
                 stop(f"contents: {lists.contents}", f"origins has no {modality} encoder")
-        for part in {*modalities, content}:
+        for part in {*MODALITIES[content], content}:
             lacking = [n for n in [*lists.sources, *lists.targets] if n not in listed[part]]
             if lacking:
                 stop(

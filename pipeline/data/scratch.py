@@ -11,15 +11,25 @@ from pathlib import Path
 from pipeline.data import files, locks
 
 
-def key(described: object, inputs: Iterable[Path], code: Iterable[Path]) -> str:
+def key(described: object, state: str) -> str:
     """Name a run's scratch folder by all that its result depends on.
 
     Args:
         described: the run's settings, as JSON can hold them.
+        state: of what it reads and is made by.
+    """
+    text = json.dumps([described, state], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def state(inputs: Iterable[Path], code: Iterable[Path]) -> str:
+    """Hash what a run reads, and the code that it is made by.
+
+    Args:
         inputs: files and folders the run reads; absent ones count as such.
         code: files and folders of source code.
     """
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256()
     for path in inputs:
         digest.update(files.sha256(path).encode() if path.exists() else b"absent")
     sources = (root.rglob("*.py") if root.is_dir() else [root] for root in code)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from pipeline.data import sequences
+from pipeline.data import files, sequences
 
 PAD = sequences.PAD
 
@@ -34,7 +34,11 @@ def save(folder: Path, prepared: Prepared) -> None:
 
 
 def load(folder: Path) -> Prepared:
-    """Read a prepared domain; its sequences stay on disk, mapped into memory."""
+    """Read a prepared domain; its sequences stay on disk, mapped into memory.
+
+    Raises:
+        Stop: the folder holds none.
+    """
     return Prepared(
         items=load_items(folder),
         users=pl.read_parquet(folder / "users.parquet"),
@@ -45,5 +49,15 @@ def load(folder: Path) -> Prepared:
 
 
 def load_items(folder: Path) -> pl.DataFrame:
-    """Read the items of a prepared domain alone: N rows of ITEMS."""
-    return pl.read_parquet(folder / "items.parquet")
+    """Read the items of a prepared domain alone: N rows of ITEMS.
+
+    Raises:
+        Stop: the folder holds none.
+    """
+    path = folder / "items.parquet"
+    if not path.is_file():
+        raise files.Stop(
+            f"{folder} holds no prepared domain: {path} is missing; run the stage prepare, or name "
+            "another folder"
+        )
+    return pl.read_parquet(path)

@@ -28,7 +28,7 @@ class Bert4rec(Stack):
     def last(self, vectors: Tensor, rows: Rows) -> Tensor:
         """Encode whole histories: what [MASK] is told that is put at their ends."""
         assert self.mask is not None
-        longer = Rows.of(rows.lengths.cpu().numpy() + 1).to(vectors.device)
+        longer = rows.longer()
         places = torch.arange(len(vectors), device=vectors.device) + rows.owners
         masks = self.mask.to(vectors.dtype).expand(len(longer.owners), -1)
         return super().last(masks.index_copy(0, places, vectors), longer)

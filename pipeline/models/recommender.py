@@ -110,15 +110,17 @@ class Recommender(nn.Module):
         parameter = next(self.users.parameters())
         where, vectors = parameter.device, torch.from_numpy(items).to(parameter)
         n = lengths(histories)
-        queries = np.empty((len(n), items.shape[1]), np.float32)
         order = np.argsort(n, kind="stable")
+        made = feed.Vectors(len(n), items.shape[1], where)
         for start in range(0, len(n), USERS_A_PASS):
             users = order[start : start + USERS_A_PASS]
             inputs = device.move(torch.from_numpy(take(histories, users).items), where)
             rows = Rows.of(n[users]).to(where)
             with device.autocast(where):
                 encoded = self.users.last(F.embedding(inputs, vectors), rows)
-            queries[users] = encoded.float().cpu().numpy()
+            made.put(encoded)
+        queries = np.empty((len(n), items.shape[1]), np.float32)
+        queries[order] = made.arrived()
         return queries
 
     def own_state(self) -> dict[str, Tensor]:

@@ -48,6 +48,24 @@ class Rows(NamedTuple):
             alive=self.alive,
         )
 
+    def longer(self) -> "Rows":
+        """Lay out the same histories with one item more at the end of each, on their device."""
+        where, lengths = self.lengths.device, self.lengths + 1
+        size = len(self.owners) + len(lengths)
+        owners = torch.arange(len(lengths), device=where)
+        # Told its size, the device is not asked for it.
+        owners = torch.repeat_interleave(owners, lengths, output_size=size)
+        ends = lengths.cumsum(0)
+        starts = ends - lengths
+        column = torch.arange(self.grid.shape[1] + 1, device=where)
+        return Rows(
+            lengths=lengths,
+            owners=owners,
+            steps=torch.arange(size, device=where) - F.embedding(owners, starts[:, None])[:, 0],
+            grid=torch.minimum(starts[:, None] + column, ends[:, None] - 1),
+            alive=torch.cat([torch.tensor([len(lengths)]), self.alive]),
+        )
+
     def pad(self, packed: Tensor) -> Tensor:
         """Lay [P, W] out as [B, T, W]; right of a history its last item stands again."""
         if len(packed) == self.grid.numel():  # nothing to pad

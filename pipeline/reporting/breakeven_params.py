@@ -6,7 +6,6 @@ from typing import Any
 from pipeline.data import lists
 from pipeline.data.files import Stop
 from pipeline.reporting.breakeven import ARMS
-from pipeline.reporting.costs import MODALITIES
 from pipeline.reporting.results import Group
 
 
@@ -54,7 +53,7 @@ def narrow(params: Any, compared: Group, users: int) -> None:  # noqa: ANN401  #
         compared: the group.
         users: how many; 0 = all.
     """
-    modalities = MODALITIES[compared.content]
+    modalities = lists.MODALITIES[compared.content]
     for part, domains in params["domains"].items():
         is_read = part in ("all", compared.content, *modalities)
         params["domains"][part] = {compared.target: domains[compared.target]} if is_read else {}

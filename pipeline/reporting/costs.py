@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from pipeline.data import files
+from pipeline.data import files, lists
 from pipeline.reporting.results import Group
 
 SOURCE_TOWER = {  # whose pre-training a run starts from
@@ -16,7 +16,6 @@ SOURCE_TOWER = {  # whose pre-training a run starts from
     "end2end_transfer": "end2end",
 }
 ZEROSHOT = ("frozen_zeroshot", "tuned_zeroshot")  # train nothing on the target
-MODALITIES = {"text": ["text"], "image": ["image"], "both": ["text", "image"]}  # of a content
 
 
 class Cost(BaseModel):
@@ -106,7 +105,7 @@ def on_source(group: Group, run: str, sources: list[str]) -> list[str]:
 
 
 def _embeddings(domain: str, content: str) -> list[str]:
-    return [f"embed/{domain}-{modality}" for modality in MODALITIES[content]]
+    return [f"embed/{domain}-{modality}" for modality in lists.MODALITIES[content]]
 
 
 def _owner(group: Group, run: str) -> str:

@@ -230,9 +230,21 @@ class Batches:
 
 
 def of_plan(split: Split, plan: Plan, masking: Masking | None, seed: int) -> Batches:
-    """Give the batches that a phase learns from on a domain; the rest as `Batches` takes it."""
+    """Give the batches that a phase learns from on a domain; the rest as `Batches` takes it.
+
+    Raises:
+        Stop: the loss needs several users in a batch; or as `Batches` does.
+    """
     users, drawn = plan.batch_users, plan.negatives
-    return Batches(split.train, split.candidates, users, plan.loss, drawn, seed, masking)
+    made = Batches(split.train, split.candidates, users, plan.loss, drawn, seed, masking)
+    if plan.loss == "in_batch" and min(users, len(made.learners)) == 1:
+        raise files.Stop(
+            "training.loss: in_batch tells a user's next item from those that others of the batch "
+            f"met, and a batch has one user ({len(made.learners):,} can learn, "
+            f"training.batch_users is {users}): raise batch_users, or use full_softmax, "
+            "sampled_softmax or bce"
+        )
+    return made
 
 
 def slots(

@@ -9,6 +9,7 @@ import numpy as np
 import open_clip
 import polars as pl
 import torch
+from pydantic import PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,12 +25,12 @@ class DemoEncoder(Section):
     """The small CLIP model and how it is trained."""
 
     seed: int
-    size: int  # pixels, a multiple of `patch`
-    patch: int  # pixels
-    width: int  # of both towers, a multiple of 32
-    layers: int  # of each tower
-    epochs: int
-    batch: int  # pairs
+    size: PositiveInt  # pixels, a multiple of `patch`
+    patch: PositiveInt  # pixels
+    width: PositiveInt  # of both towers, a multiple of 32
+    layers: PositiveInt  # of each tower
+    epochs: PositiveInt
+    batch: PositiveInt  # pairs
     learning_rate: float
     weight_decay: float
 

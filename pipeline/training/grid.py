@@ -28,6 +28,12 @@ class Point(NamedTuple):
     weight_decay: float
     encoder_learning_rate: float
 
+    def text(self) -> str:
+        """Name it in a line about a run."""
+        encoder = self.encoder_learning_rate
+        beside = f", the encoder's {encoder:g}" if encoder else ""
+        return f"learning rate {self.learning_rate:g}{beside}, weight decay {self.weight_decay:g}"
+
 
 def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
     """List the points a run tries.

@@ -66,24 +66,31 @@ class Sampler:
         Returns:
             [Q, k] int64 items.
         """
-        is_own = np.zeros((len(windows.offsets) - 1, len(self.log_share)), bool)
-        is_own[sequences.owners(windows), windows.items] = True
+        n = len(self.log_share)
+        met = np.sort(sequences.owners(windows) * n + windows.items)  # a user's item as one number
         drawn = self.draw(rng, (len(owners), self.settings.number))
-        rows, columns = np.nonzero(is_own[owners[:, None], drawn])
+        rows, columns = np.nonzero(_is_in(met, owners[:, None] * n + drawn))
         for _ in range(ROUNDS):
             if not len(rows):
                 break
             drawn[rows, columns] = self.draw(rng, len(rows))
-            is_wrong = is_own[owners[rows], drawn[rows, columns]]
+            is_wrong = _is_in(met, owners[rows] * n + drawn[rows, columns])
             rows, columns = rows[is_wrong], columns[is_wrong]
         for row, column in zip(rows, columns, strict=True):  # who has met nearly all there is
-            weights = np.where(is_own[owners[row], self.catalogue], 0.0, self.weights)
+            is_own = _is_in(met, owners[row] * n + self.catalogue)
+            weights = np.where(is_own, 0.0, self.weights)
             drawn[row, column] = rng.choice(self.catalogue, p=weights / weights.sum())
         return drawn
 
     def log_expected(self, drawn: np.ndarray) -> np.ndarray:
         """Give the logarithm of how often each of k drawn items is expected among them."""
         return np.asarray(self.log_share[drawn] + np.log(len(drawn)))
+
+
+def _is_in(known: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Tell which numbers, int64 of any shape, are among the known ones, ascending and not none."""
+    places = np.searchsorted(known, numbers)
+    return np.asarray(known[np.minimum(places, len(known) - 1)] == numbers)
 
 
 def gbce_power(settings: Negatives, candidates: int) -> float:

@@ -14,19 +14,16 @@ from pipeline.training import grid, runs, schedule
 
 
 def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> None:
-    """Write one trained model of a run: weights, vectors of items and users, its curve.
+    """Write one trained model of a run: weights, its curve, and what is retrieved by.
 
     All processes make its item vectors together; the first one alone writes.
     """
     model, table = trained.model, work.prepared.items
-    wanted = np.arange(len(table) + 1) > 0
-    item_vectors = model.item_vectors(wanted, work.machine.embed_batch)
+    if not work.is_source:
+        write_vectors(folder, work, model)
     if not processes.is_first():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    np.save(folder / "items.npy", item_vectors)
-    for name, held_out in (("valid", work.split.valid), ("test", work.split.test)):
-        np.save(folder / f"queries_{name}.npy", model.queries(held_out.histories, item_vectors))
     table.select("id").write_parquet(folder / "ids.parquet")
     write_model(folder, work, model)
     best, fitted = trained.last.best, trained.phases.values()
@@ -44,6 +41,18 @@ def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> No
     files.write_json(folder / "run.json", described)
 
 
+def write_vectors(folder: Path, work: runs.Work, model: recommender.Recommender) -> None:
+    """Write the vectors of all items and of the users with their histories before each part."""
+    wanted = np.arange(len(work.prepared.items) + 1) > 0
+    item_vectors = model.item_vectors(wanted, work.machine.embed_batch)
+    if not processes.is_first():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "items.npy", item_vectors)
+    for name, held_out in (("valid", work.split.valid), ("test", work.split.test)):
+        np.save(folder / f"queries_{name}.npy", model.queries(held_out.histories, item_vectors))
+
+
 def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -> None:
     """Write a model with what shaped it; encoders that trained in their library's own format."""
     s = work.settings
@@ -51,11 +60,9 @@ def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -
         "run": work.name.run,
         "tower": work.kind.tower,
         "content": work.name.content,
-        "user_encoder": work.name.user,
+        **work.shape(),
         "width": s.model.width,
         "length": work.length,
-        "user_encoders": work.decisive_settings()["user_encoders"],
-        "head": None if work.tower is None else work.tower.model_dump(),
         "items": len(work.prepared.items),
     }
     if work.inputs.embeddings is not None:

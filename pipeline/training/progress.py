@@ -11,8 +11,8 @@ SECONDS = 10.0  # between two lines inside an epoch
 class Progress:
     """Says what an epoch does, at most one line in some seconds."""
 
-    def __init__(self, name: str, batch_users: int) -> None:
-        """Speak under this name of steps of so many users."""
+    def __init__(self, name: str, batch_users: int = 0) -> None:
+        """Speak under this name; inside an epoch, of steps of so many users."""
         self.name, self.batch_users = name, batch_users
         self.said = time.monotonic()
 

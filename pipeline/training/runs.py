@@ -1,5 +1,6 @@
 """Runs: which tower starts where, what of it trains, and how one trial of it is done."""
 
+import functools
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,8 +12,9 @@ from pipeline.content.image import ImageContent
 from pipeline.data import files, scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.retrieval import index
-from pipeline.training import grid, loop, negatives, objective, schedule
+from pipeline.training import grid, inputs, loop, negatives, objective, schedule
 from pipeline.training.checkpoint import Keeper
+from pipeline.training.inputs import Inputs
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
 
@@ -63,20 +65,6 @@ class Name(NamedTuple):
     user: str  # the user encoder
 
 
-class Inputs(NamedTuple):
-    """Where a run finds what it reads."""
-
-    prepared: Path
-    embeddings: Path | None = None  # of the starting encoder; none for `id`
-    encoders: Path | None = None  # a folder with one a modality; for end2end
-    covers: Path | None = None  # for end2end where the content has images
-    pretrained: Path | None = None  # the model to start from
-
-    def decisive(self) -> list[Path]:
-        """List what the result depends on; a passport stands for its encoder and contents."""
-        return [p for p in (self.prepared, self.embeddings, self.pretrained) if p is not None]
-
-
 class Trained(NamedTuple):
     """A trained model, at its best epoch, and the phases that made it."""
 
@@ -102,13 +90,20 @@ class Trained(NamedTuple):
 class Work:
     """One run on one domain: what all its trials and seeds share, read once."""
 
-    def __init__(self, name: Name, inputs: Inputs, settings: IdRun) -> None:
+    def __init__(self, name: Name, paths: Inputs, settings: IdRun, is_source: bool = False) -> None:
         """Read the domain and its embeddings.
 
+        Args:
+            name: whose run it is.
+            paths: where it finds what it reads.
+            settings: the sections of params.yaml that its tower needs.
+            is_source: others start from the model; nothing is retrieved by it itself.
+
         Raises:
-            Stop: the loss does not fit the tower, or there is no such user encoder.
+            Stop: the loss does not fit the tower, there is no such user encoder, or embeddings
+                are not those of the content and the domain.
         """
-        self.name, self.inputs, self.settings = name, inputs, settings
+        self.name, self.inputs, self.settings, self.is_source = name, paths, settings, is_source
         self.machine = settings.machine
         self.tower = settings.tower if isinstance(settings, ContentRun) else None
         self.end2end = settings.end2end if isinstance(settings, EndToEndRun) else None
@@ -118,12 +113,18 @@ class Work:
         device.set_threads(self.machine.threads)
         index.set_up(self.machine.device, self.machine.threads)  # of validation
         self.device = device.pick(self.machine.device)
-        self.prepared = tables.load(inputs.prepared)
+        self.prepared = tables.load(paths.prepared)
         self.split = split.split(
             self.prepared.sequences, len(self.prepared.items), settings.protocol
         )
-        self.embedded = store.load(inputs.embeddings) if inputs.embeddings else {}
+        self.embedded = store.load(paths.embeddings) if paths.embeddings else {}
+        inputs.check_embeddings(paths, self.embedded, name.content, len(self.prepared.items))
         self.contents: dict[str, Content] = {}  # what encoders read that train, opened once
+
+    @functools.cached_property
+    def state(self) -> str:
+        """The state of code and inputs, hashed once: they may be large."""
+        return scratch.state(self.inputs.decisive(), CODE)
 
     def decisive_settings(self, *left_out: str) -> dict[str, Any]:
         """Give the settings that the result depends on, and no other user encoder's."""
@@ -150,17 +151,27 @@ class Work:
         user_encoder = users.build(self.name.user, s.model.width, self.length, s.user_encoders)
         model = recommender.Recommender(made, user_encoder)
         if self.inputs.pretrained is not None:
+            inputs.check_start(self.inputs.pretrained, self.shape())
             recommender.load_start(self.inputs.pretrained, model)
         return model.to(self.device)
+
+    def shape(self) -> dict[str, Any]:
+        """Say what shapes the model, as JSON can hold it."""
+        return {
+            "user_encoder": self.name.user,
+            "user_encoders": self.decisive_settings()["user_encoders"],
+            "head": None if self.tower is None else self.tower.model_dump(),
+        }
 
     def unfrozen(self, seed: int) -> dict[str, encoders.Encoder]:
         """Load the starting encoders, with what trains of them unfrozen.
 
         Raises:
-            Stop: an encoder has fewer blocks than shall train.
+            Stop: an encoder has fewer blocks than shall train, or did not make the embeddings.
         """
         assert self.end2end and self.inputs.encoders, "what an end2end run reads"
         found = {m: encoders.load(self.inputs.encoders / m) for m in self.embedded}
+        inputs.check_encoders(self.inputs, found)
         for encoder in found.values():
             self.end2end.trainable.unfreeze(encoder, seed)
         return found
@@ -223,24 +234,26 @@ class Work:
         model = self.start(seed)
         phases = {}
         if self.end2end is None or self.end2end.probe:
-            name = f"probe-{seed}-{point.learning_rate:g}-{point.weight_decay:g}"
-            probe = self.probes(folder.parent) / name
+            name = f"probe-{seed}-{point.learning_rate!r}-{point.weight_decay!r}"
+            probe = self.probes(folder) / name
             with processes.alone(probe):
                 phases[name] = self.fit(model, self.plan(point, joint=False), seed, probe)
         if self.end2end is not None:
             model = self.join(model, found, folder.parent)
-            name = f"joint-{seed}-{point.learning_rate:g}-{point.encoder_learning_rate:g}"
+            name = f"joint-{seed}-{point.learning_rate!r}-{point.encoder_learning_rate!r}"
             phases[name] = self.fit(model, self.plan(point, joint=True), seed, folder / name)
         return Trained(model, phases)
 
-    def probes(self, root: Path) -> Path:
+    def probes(self, folder: Path) -> Path:
         """Name the folder of first phases: a frozen run and an end2end run train the same one.
 
         Whichever comes second finds it finished; so it outlives the run, until `scratch.sweep`.
+        Others keep theirs in their own folder, which goes when they are done.
         """
+        if self.tower is None or self.kind.paper_head:
+            return folder
         shared = self.decisive_settings("search", "seeds", "end2end")
-        described = [self.name[1:], self.kind.paper_head, shared]
-        return root / scratch.key(described, self.inputs.decisive(), CODE)
+        return folder.parent / scratch.key([self.name[1:], shared], self.state)
 
     def fit(
         self, model: recommender.Recommender, plan: schedule.Plan, seed: int, folder: Path

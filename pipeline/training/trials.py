@@ -6,6 +6,7 @@ from typing import Any
 from pipeline.content import device, prefix, processes
 from pipeline.data import files, scratch
 from pipeline.training import flops, grid, outputs, runs, schedule
+from pipeline.training.progress import Progress
 
 PHASES = ("probe", "joint")
 
@@ -26,30 +27,35 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
         Stop: the loss is not finite, or the settings do not fit each other.
     """
     described = [work.name, work.decisive_settings()]
-    key = scratch.key(described, work.inputs.decisive(), runs.CODE)
+    key = scratch.key(described, work.state)
     folder = scratch_root / key
     with processes.group(work.device), processes.alone(folder) as waited:
         is_done = out.exists() and cost.exists() and files.read_json(cost)["key"] == key
         if processes.first_says(waited and is_done):
             return
+        progress = Progress(f"{work.name.run} on {work.name.domain}")
         with processes.out_folder(out) as part:
-            spent = write_all(work, part, folder)
+            spent = write_all(work, part, folder, progress)
         if processes.is_first():
             size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
             files.write_json(cost, {"key": key, **spent, "run_bytes": size})
             scratch.clear(folder)
+        progress.say(f"done in {spent['seconds']:,.0f} s -> {out}")
 
 
-def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
+def write_all(work: runs.Work, out: Path, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train every seed, let the first process write it, and return what it cost."""
     seeds, select = work.settings.seeds, work.settings.protocol.select
     if not work.kind.trains:
         taken = work.take()
+        progress.say(judged(taken.last.best))
         outputs.write(out, work, taken, seeds[0])
         return measure(work, taken, {}, trials=0)
     tried: list[tuple[grid.Point, dict[str, schedule.Fitted]]] = []
     best: tuple[grid.Point, runs.Trained] | None = None  # the one model of the search that is kept
-    for point in work.points():
+    points = work.points()
+    for number, point in enumerate(points, 1):
+        progress.say(f"point {number} of {len(points)}, seed {seeds[0]}: {point.text()}")
         trained = work.train(point, seeds[0], folder)
         tried.append((point, trained.phases))
         if best is None or trained.score(select) > best[1].score(select):
@@ -60,11 +66,19 @@ def write_all(work: runs.Work, out: Path, folder: Path) -> dict[str, Any]:
         outputs.write_search(out, tried, point)
     phases = {name: phase for _, fitted in tried for name, phase in fitted.items()}
     searched = sum(phase.seconds for phase in phases.values())
+    progress.say(f"{judged(first.last.best)}, {point.text()}")
     for seed in seeds:
+        if seed != seeds[0]:
+            progress.say(f"seed {seed}: {point.text()}")
         trained = first if seed == seeds[0] else work.train(point, seed, folder)
         outputs.write(out / str(seed) if len(seeds) > 1 else out, work, trained, seed)
         phases |= trained.phases
     return {**measure(work, first, phases, len(tried)), "search_seconds": searched}
+
+
+def judged(best: schedule.Row) -> str:
+    """Say how a model does on validation."""
+    return f"HR@10 {best.hr:.4f}, NDCG@10 {best.ndcg:.4f} on validation"
 
 
 def measure(

@@ -93,6 +93,20 @@ def test_params_may_hold_a_name_or_a_specification_and_no_typo():
         entry.validate_python(said | {"max_token": 30})
 
 
+@pytest.mark.parametrize(
+    "changes", [{"mean": [0.5]}, {"std": [0.5] * 2}, {"std": [0.5, 0.0, 0.5]}, {"size": 0}]
+)
+def test_a_preprocess_that_no_cover_can_pass_is_refused(changes):
+    known = {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
+    assert encoders.Spec.model_validate(
+        {"library": "timm", "model": "a", "preprocess": known}
+    ).preprocess
+    with pytest.raises(ValidationError, match=f"preprocess.{next(iter(changes))}"):
+        encoders.Spec.model_validate(
+            {"library": "timm", "model": "a", "preprocess": known | changes}
+        )
+
+
 @pytest.mark.parametrize("model", ["bert", "clip", "vit", "efficientnet"])
 def test_a_tuned_encoder_comes_back_as_it_was(model, fetch, pack, request, tmp_path):
     modality = "text" if model == "bert" else "image"

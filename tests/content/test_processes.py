@@ -127,6 +127,13 @@ def test_a_process_that_was_started_starts_none(monkeypatch):
     assert not processes.is_first()
 
 
+def test_a_rank_without_a_number_of_processes_is_that_of_one(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with processes.group(torch.device("cpu")):
+        assert processes.size() == 1
+
+
 @pytest.mark.parametrize(("wanted", "size"), [(1, "2"), (2, "1"), (2, "3")])
 def test_a_process_is_one_of_as_many_as_the_settings_say(monkeypatch, wanted, size):
     monkeypatch.setenv("RANK", "0")

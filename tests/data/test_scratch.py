@@ -49,7 +49,7 @@ def test_a_key_changes_with_all_that_the_result_depends_on(folders, tmp_path):
     data, code = folders
 
     def key(settings=None, inputs=(data,)):
-        return scratch.key(settings or {"rate": 1}, inputs, [code])
+        return scratch.key(settings or {"rate": 1}, scratch.state(inputs, [code]))
 
     keys = [key(), key({"rate": 2}), key(inputs=(data, tmp_path / "absent")), key(inputs=())]
     (data / "a.txt").write_text("b")
@@ -65,9 +65,9 @@ def test_a_key_changes_with_all_that_the_result_depends_on(folders, tmp_path):
 
 def test_a_key_does_not_depend_on_the_order_of_settings_or_on_where_the_inputs_are(folders):
     data, code = folders
-    one = scratch.key({"a": 1, "b": 2}, [data], [code])
+    one = scratch.key({"a": 1, "b": 2}, scratch.state([data], [code]))
     moved = data.rename(data.with_name("elsewhere"))
-    assert scratch.key({"b": 2, "a": 1}, [moved], [code]) == one
+    assert scratch.key({"b": 2, "a": 1}, scratch.state([moved], [code])) == one
 
 
 def test_who_comes_first_waits_for_nobody_and_leaves_its_id(tmp_path):

@@ -24,6 +24,13 @@ def test_rows_worked_by_hand():
 
 
 @given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7))
+def test_longer_rows_are_those_of_histories_with_one_item_more(lengths):
+    found, expected = Rows.of(np.array(lengths)).longer(), Rows.of(np.array(lengths) + 1)
+    for own, other in zip(found, expected, strict=True):
+        assert own.dtype == other.dtype and torch.equal(own, other)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7))
 def test_in_steps_is_what_torch_makes_of_padded_rows(lengths):
     rows = Rows.of(np.array(lengths))
     packed = torch.arange(2.0 * sum(lengths)).view(-1, 2)

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.content import embed, encoders
 from pipeline.training import grid, loop, runs, trials
+from pipeline.training.inputs import Inputs
 from tests import small_domains
 from tests.content.conftest import WORDS
 from tests.small_content import *  # noqa: F403  # fixtures
@@ -72,9 +73,9 @@ def work(run, domain, public, content="both", pretrained=None, embedded=None, **
     settings = small_domains.settings(runs.SETTINGS[runs.RUNS[run].tower], **changes)
     if run == "id":
         name = runs.Name("id", "target", "id", "sasrec")
-        return runs.Work(name, runs.Inputs(domain.prepared), settings)
+        return runs.Work(name, Inputs(domain.prepared), settings)
     embedded = embedded or domain.embedded
-    inputs = runs.Inputs(
+    inputs = Inputs(
         domain.prepared,
         embedded if content == "both" else embedded / content,
         public if pretrained is None else pretrained / "encoder",

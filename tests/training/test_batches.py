@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipeline.data import files, sequences, split
 from pipeline.models.rows import Masking
 from pipeline.training import batches, negatives
-from tests.small_domains import NEGATIVES, PROTOCOL, feed
+from tests.small_domains import NEGATIVES, PLAN, PROTOCOL, feed
 
 N_ITEMS = 15
 windows = st.lists(
@@ -154,6 +154,18 @@ def test_a_user_with_one_training_item_has_nothing_to_predict_and_is_left_out():
         assert len(fed.batch(0, step).targets) == 1
     with pytest.raises(files.Stop, match="no user has two items to learn from"):
         feed([[1], [2]], n_items=6)
+
+
+@pytest.mark.parametrize(("rows", "users"), [([[1, 2], [3, 4]], 1), ([[1, 2], [3]], 8)])
+def test_in_batch_needs_a_second_user_in_a_batch(rows, users):
+    parts = split.Split(sequences.from_rows(rows), None, None, np.arange(5) > 0)
+    plan = PLAN._replace(batch_users=users)
+    with pytest.raises(
+        files.Stop,
+        match=rf"a batch has one user \(\d can learn, training.batch_users is {users}\): ",
+    ):
+        batches.of_plan(parts, plan, None, 0)
+    assert batches.of_plan(parts, plan._replace(loss="bce"), None, 0).steps
 
 
 def test_a_catalogue_too_small_for_negatives_stops():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from pipeline.content import device, prefix
+from pipeline.data import sequences
 from pipeline.models import items, recommender, rows, users
 from pipeline.retrieval import search
 from pipeline.training import loop, losses, objective
@@ -174,6 +175,17 @@ def test_item_vectors_of_all_passes_come_back_without_a_wait(world, gpu, tmp_pat
     with gpu:
         vectors = model_of(kept(world, tmp_path)).to(ANY).item_vectors(np.arange(8) > 0, 2)
     assert vectors.shape == (8, WIDTH)
+    assert not gpu.copies
+
+
+@pytest.mark.parametrize("name", ["sasrec", "bert4rec", "gru4rec", "nextitnet", "hstu"])
+def test_query_vectors_of_all_passes_come_back_without_a_wait(name, gpu, monkeypatch):
+    monkeypatch.setattr(recommender, "USERS_A_PASS", 2)
+    histories = sequences.from_rows(ROWS)
+    with gpu:
+        model = model_of(items.IdTower(7, WIDTH), name).to(ANY)
+        queries = model.queries(histories, np.ones((8, WIDTH), np.float32))
+    assert queries.shape == (len(ROWS), WIDTH)
     assert not gpu.copies
 
 

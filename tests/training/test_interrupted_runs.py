@@ -19,6 +19,7 @@ import json, os, signal, sys
 from pathlib import Path
 import open_clip, sentence_transformers, transformers.models.bert.modeling_bert
 from pipeline.training import checkpoint, loop, objective, outputs, runs, trials
+from pipeline.training.inputs import Inputs
 
 given = json.loads(sys.argv[1])
 out, cost, scratch = map(Path, given["to"])
@@ -51,7 +52,7 @@ def run(moment, count):
         before(owners[moment], moment)
     paths = {name: Path(path) for name, path in given["inputs"].items()}
     settings = runs.SETTINGS["end2end"].model_validate(given["settings"])
-    work = runs.Work(runs.Name(*given["name"]), runs.Inputs(**paths), settings)
+    work = runs.Work(runs.Name(*given["name"]), Inputs(**paths), settings)
     trials.run(work, out, cost, scratch)
     os._exit(0)
 

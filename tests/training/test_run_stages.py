@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.data import files
 from pipeline.training import runs, trials
+from pipeline.training.inputs import Inputs
 from stages import baseline, pretrain, train, transfer
 from tests.small_domains import settings
 
@@ -41,7 +42,7 @@ def test_baseline_runs_ids(asked, options, target):
     baseline.main(target="near", **options)
     work, *paths = asked[0]
     assert work.name == runs.Name("id", "near", "id", "sasrec")
-    assert work.inputs == runs.Inputs(target.prepared)
+    assert work.inputs == Inputs(target.prepared)
     assert paths == [options["out"], options["cost"], options["scratch"]]
 
 
@@ -50,7 +51,7 @@ def test_train_starts_from_public_encoders(run, asked, options, target, public):
     train.main(target="near", run=run, **options)
     work = asked[0][0]
     assert work.name == runs.Name(run, "near", "both", "sasrec")
-    assert work.inputs == runs.Inputs(target.prepared, target.embedded, public, target.covers)
+    assert work.inputs == Inputs(target.prepared, target.embedded, public, target.covers)
     assert work.settings.seeds == [4, 5]
 
 
@@ -71,7 +72,7 @@ def test_transfer_starts_from_the_sources_model_and_its_encoders(
     options["embeddings"] = embedded
     transfer.main(target="near", run=run, pretrained=folder, **options)
     work = asked[0][0]
-    expected = runs.Inputs(target.prepared, embedded, folder / "encoder", target.covers, folder)
+    expected = Inputs(target.prepared, embedded, folder / "encoder", target.covers, folder)
     assert work.inputs == expected
     assert work.inputs.decisive() == [target.prepared, embedded, folder]
 

@@ -7,6 +7,7 @@ from pipeline.data import files
 from pipeline.models import items
 from pipeline.training import loop, runs
 from pipeline.training.checkpoint import Keeper
+from pipeline.training.inputs import Inputs
 from tests.small_domains import NEGATIVES, settings
 from tests.training.conftest import POINT, RATE, counted_steps, run_in, vectors_of, work
 
@@ -59,13 +60,13 @@ def test_a_frozen_and_an_end_to_end_run_train_their_common_probe_once(
 )
 def test_runs_that_differ_share_no_probe(changes, target, public, tmp_path):
     one, same = (work(run, target, public) for run in ("frozen", "end2end"))
-    assert one.probes(tmp_path) == same.probes(tmp_path)
+    assert one.probes(tmp_path / "own") == same.probes(tmp_path / "own")
     for other in (
         work("frozen", target, public, **changes),
         work("frozen", target, public, "text"),
         work("frozen_paper", target, public),
     ):
-        assert one.probes(tmp_path) != other.probes(tmp_path)
+        assert one.probes(tmp_path / "own") != other.probes(tmp_path / "own")
 
 
 @pytest.mark.parametrize("content", ["text", "image", "both"])
@@ -215,7 +216,7 @@ def test_the_same_seed_starts_the_same_and_another_one_does_not(target, public):
 
 def test_full_softmax_with_an_end_to_end_run_stops_before_anything_is_read(public):
     made = settings(training__loss="full_softmax")
-    nowhere = runs.Inputs(public / "absent")
+    nowhere = Inputs(public / "absent")
     with pytest.raises(
         files.Stop, match=r"full_softmax needs every item's vector.*in_batch, which.*or samp"
     ):

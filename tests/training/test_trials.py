@@ -26,7 +26,7 @@ def test_nothing_is_left_beside_a_finished_run_but_shared_probes_and_locks(
     run_in(tmp_path, made)
     assert {path.name for path in tmp_path.iterdir()} == {"out", "cost.json", "scratch"}
     left = [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
-    probe = made.probes(tmp_path / "scratch")
+    probe = made.probes(tmp_path / "scratch" / "own")
     assert all(
         path.suffix == ".lock" or path.is_relative_to(probe) or path.match("prefix-target/*/*")
         for path in left
