@@ -9,8 +9,8 @@ import typer
 
 from pipeline import command
 from pipeline.content.progress import Progress
-from pipeline.data import cover_check, release, survey, verify
 from pipeline.data.files import Stop
+from pipeline.download import cover_check, release, survey, verify
 
 
 def main(

@@ -7,7 +7,7 @@ import pytest
 import stub_flow
 import typer
 
-from pipeline.data import release, verify
+from pipeline.download import release, verify
 from stages import verify as verify_stage
 from tests.download import PUBLISHED, write
 

@@ -1,6 +1,6 @@
 """A small download of NineRec, and what is said to be published of it."""
 
-from pipeline.data import release
+from pipeline.download import release
 from tests.data.drawn import halves
 
 # Half shares Whole's covers; Plain has a behaviour file alone; Gone is not there.

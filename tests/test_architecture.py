@@ -17,7 +17,8 @@ from pipeline.training import runs
 ROOT = Path(__file__).parents[1]
 FLOW = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 BLOCKS = {name: block.get("do", block) for name, block in FLOW.items()}
-ROOMS = ["data", "retrieval", "content", "models", "training"]  # each imports from its left
+# Each imports from its left.
+ROOMS = ["data", "download", "retrieval", "content", "models", "training"]
 COMMANDS = {"repro", "preset", "breakeven", "verify", "export"}  # outside the flow
 STAGES = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
 FILES = sorted((ROOT / "pipeline").rglob("*.py")) + sorted((ROOT / "stages").glob("*.py"))
@@ -113,7 +114,7 @@ def packages(file):
 
 
 WITHOUT_TORCH = [
-    *(file for room in ("data", "retrieval", "reporting")
+    *(file for room in ("data", "download", "retrieval", "reporting")
       for file in sorted((ROOT / "pipeline" / room).glob("*.py"))),
     *(ROOT / f"stages/{stage}.py"
       for stage in ("prepare", "covers", "evaluate", "report", "verify", "export")),

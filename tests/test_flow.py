@@ -41,11 +41,11 @@ def contents(stages):
     }  # fmt: skip
 
 
-def declared(flow, *, section):
-    """The blocks of dvc.yaml that declare a section of params.yaml."""
+def declared(flow, section, key):
+    """The blocks of dvc.yaml that declare a section of params.yaml, or this key of it."""
     stages = YAML(typ="safe").load(flow.folder / "dvc.yaml")["stages"]
     named = {name: block.get("do", block).get("params", []) for name, block in stages.items()}
-    return {name for name, params in named.items() if section in params}
+    return {name for name, params in named.items() if {section, f"{section}.{key}"} & {*params}}
 
 
 def test_the_whole_flow_ran_once(flow_done):
@@ -184,7 +184,13 @@ def test_a_section_reruns_the_blocks_that_declare_it(flow_done, section):
         changed = YAML(typ="safe").load(file)
         key = next(iter(changed[section]))
         flow_done.edit(**{f"{section}__{key}": "something else"})
-        assert blocks(flow_done.status()) == declared(flow_done, section=section)
+        assert blocks(flow_done.status()) == declared(flow_done, section, key)
+
+
+def test_the_papers_head_reruns_its_run_alone(flow_done):
+    with restored(flow_done, "params.yaml"):
+        flow_done.edit(tower__paper_head__layers=3)
+        assert blocks(flow_done.status()) == {"train_frozen"}
 
 
 def names(flow):

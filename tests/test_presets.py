@@ -7,7 +7,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.content import specification
-from pipeline.data import lists, presets, release
+from pipeline.data import lists, presets
+from pipeline.download import release
 from pipeline.reporting import ninerec
 from pipeline.training import runs
 

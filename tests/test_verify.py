@@ -6,7 +6,8 @@ import pytest
 import typer
 import typer.testing
 
-from pipeline.data import files, release
+from pipeline.data import files
+from pipeline.download import release
 from stages import verify as stage
 from tests.download import truncate_cover
 

@@ -6,7 +6,7 @@ import pytest
 import typer
 from PIL import Image
 
-from pipeline.data import release, verify
+from pipeline.download import release, verify
 from stages import verify as stage
 from tests.download import truncate_cover
 

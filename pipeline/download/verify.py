@@ -6,9 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.data.cover_check import Checked
-from pipeline.data.release import Published
-from pipeline.data.survey import Survey
+from pipeline.download.cover_check import Checked
+from pipeline.download.release import Published
+from pipeline.download.survey import Survey
 
 SHOWN = 5  # ids, files or lines named in a message
 HEADER = (
