@@ -50,21 +50,6 @@ def drop_last(lists: Lists, n: int) -> Lists:
     return _pieces(lists, lists.offsets[:-1], np.maximum(lengths(lists) - n, 0))
 
 
-def pad(lists: Lists, length: int) -> np.ndarray:
-    """Lay each row out at the left of a [U, length] int32 matrix, with PAD to its right.
-
-    Raises:
-        ValueError: a row is longer than `length`; cut it with `last` before.
-    """
-    counts = lengths(lists)
-    longest = int(counts.max(initial=0))
-    if longest > length:
-        raise ValueError(f"a row has {longest} items, more than the {length} columns to pad to")
-    padded = np.full((len(counts), length), PAD, np.int32)
-    padded[np.arange(length) < counts[:, None]] = lists.items
-    return padded
-
-
 def _pieces(lists: Lists, starts: np.ndarray, counts: np.ndarray) -> Lists:
     """Copy items[starts[r] : starts[r] + counts[r]] for each new row r."""
     offsets = np.zeros(len(counts) + 1, np.int64)

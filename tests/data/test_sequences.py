@@ -17,19 +17,12 @@ def rows_of(lists):
     ]
 
 
-def test_hand_worked_padding():
+def test_hand_worked_lists():
     lists = sequences.from_rows([[3, 1], [], [2, 2, 5]])
     assert lists.items.tolist() == [3, 1, 2, 2, 5]
     assert lists.offsets.tolist() == [0, 2, 2, 5]
     assert sequences.lengths(lists).tolist() == [2, 0, 3]
     assert sequences.owners(lists).tolist() == [0, 0, 2, 2, 2]
-    assert sequences.pad(lists, 4).tolist() == [[3, 1, 0, 0], [0, 0, 0, 0], [2, 2, 5, 0]]
-    assert sequences.pad(lists, 4).dtype == np.int32
-
-
-def test_padding_refuses_to_cut():
-    with pytest.raises(ValueError, match="a row has 3 items, more than the 2 columns"):
-        sequences.pad(sequences.from_rows([[1, 2, 3]]), 2)
 
 
 @given(ROWS, st.integers(0, 7))
