@@ -178,7 +178,8 @@ def embeddings(place: Place, content: str, found: Path) -> None:
         encoder = encoders.load(found / modality)
         vectors = rng.standard_normal((place.items + 1, encoder.width), np.float32)
         present = np.arange(place.items + 1) > 0
-        store.save(part, vectors, present, {"modality": modality})
+        about = {"modality": modality, "weights": encoders.weights(encoder)}
+        store.save(part, vectors, present, about)
     if content == "both":
         store.join(parts, out)
 

@@ -1,9 +1,12 @@
 """The entry of every stage: Typer, and one clear message where something stops it."""
 
 import importlib
+import json
+import multiprocessing
 import pkgutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -67,6 +70,28 @@ def check_whole(content: dict[str, Any], stages: ModuleType) -> None:
     for model in sorted(_below(Params), key=lambda model: model.__qualname__):
         if set(model.model_fields) <= set(content):  # DVC names the sections that are not there
             model.model_validate(content)
+
+
+def check_apart(content: dict[str, Any], stages: ModuleType) -> None:
+    """Do as `check_whole` does, in a process that ends: all stages together hold 1 GB.
+
+    Raises:
+        Stop: the content does not fit.
+    """
+    plain = json.loads(json.dumps(content))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        said = process.submit(_misfit_of, plain, stages.__name__).result()
+    if said:
+        raise Stop(said)
+
+
+def _misfit_of(content: dict[str, Any], stages: str) -> str:
+    """Say what `check_whole` stops at; nothing where all is well."""
+    try:
+        check_whole(content, importlib.import_module(stages))
+    except ERRORS as error:
+        return message(error)
+    return ""
 
 
 def message(error: Exception) -> str:

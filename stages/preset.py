@@ -82,7 +82,7 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
     """
     try:
         content = presets.resolve(presets.read(preset), Path.cwd())
-        command.check_whole(content, stages)  # a typo stops now, not hours later
+        command.check_apart(content, stages)  # a typo stops now, not hours later
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error
     return content

@@ -1,5 +1,6 @@
 """Fixtures for tests of the flow as a whole; a room's own lie in its folder."""
 
+import os
 import re
 
 import hypothesis
@@ -14,6 +15,18 @@ from tests.download import PUBLISHED, write
 # How long an example takes says nothing about the code on a busy machine.
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+
+VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+@pytest.fixture(autouse=True)
+def gpus_that_are_there(monkeypatch):
+    """A run on the CPU hides GPUs from its process, which is that of all tests."""
+    if VISIBLE is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE)
 
 
 @pytest.fixture(scope="session")

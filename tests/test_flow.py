@@ -187,9 +187,9 @@ def test_a_section_reruns_the_blocks_that_declare_it(flow_done, section):
         assert blocks(flow_done.status()) == declared(flow_done, section, key)
 
 
-def test_the_papers_head_reruns_its_run_alone(flow_done):
+def test_the_papers_head_reruns_frozen_runs_from_scratch_alone(flow_done):
     with restored(flow_done, "params.yaml"):
-        flow_done.edit(tower__paper_head__layers=3)
+        flow_done.edit(tower__paper_head__layers=2)
         assert blocks(flow_done.status()) == {"train_frozen"}
 
 

@@ -299,19 +299,26 @@ def test_a_typo_in_what_a_late_stage_reads_stops_before_dvc_begins(
     )
     params = write_params()
     monkeypatch.setattr("sys.argv", ["repro", "--scratch", "scratch"])
-    Path("dvc.lock").write_text("stages: {}\n")
-    os.utime("dvc.lock", (0, 0))  # older than params.yaml
     params[section] = params.get(section, {}) | changes
     write(params)
     with pytest.raises(SystemExit) as done:
         command.run(repro.main)
     assert (done.value.code, began) == (1, [])
     assert re.search(message, capsys.readouterr().err)
-    os.utime("params.yaml", (0, 0))
-    os.utime("dvc.lock")  # something ran with these sections: they are not looked at again
-    with pytest.raises(SystemExit) as done:
-        command.run(repro.main)
-    assert (done.value.code, began) == (0, [1])
+    assert not repro.CHECKED.exists()
+
+
+def test_sections_that_fitted_once_are_not_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_params()
+    read = []
+    monkeypatch.setattr(command, "check_apart", lambda content, _: read.append(content["seeds"]))
+    repro.check_sections()
+    repro.check_sections()
+    params = write_params()
+    write(params | {"seeds": [7]})
+    repro.check_sections()
+    assert read == [[0], [7]]
 
 
 def write_params(loss="in_batch", listed=(), sources=("harbor",)):

@@ -75,7 +75,7 @@ def enough_memory(device: torch.device, items: int, advice: str = "") -> Iterato
     Args:
         device: which.
         items: of a forward pass without gradients.
-        advice: what to set in params.yaml; by default a smaller machine.embed_batch.
+        advice: what to set in params.yaml on a GPU; by default a smaller machine.embed_batch.
 
     Raises:
         files.Stop: it is.
@@ -85,11 +85,11 @@ def enough_memory(device: torch.device, items: int, advice: str = "") -> Iterato
     except (RuntimeError, MemoryError) as error:
         if not files.is_short_of_memory(error):
             raise
-        smaller = f"machine.embed_batch to {items // 2}" if items > 1 else "machine.device to 'cpu'"
-        raise files.Stop(
-            f"{device} has too little memory to encode {items} items at once; in params.yaml set "
-            f"{advice or smaller}"
-        ) from error
+        what = f"{device} has too little memory to encode {items} items at once"
+        fix = f"machine.embed_batch to {items // 2}" if items > 1 else "machine.device to 'cpu'"
+        if device.type == "cpu" and (advice or items == 1):
+            raise files.Stop(f"{what}; free some, or take a machine with more") from error
+        raise files.Stop(f"{what}; in params.yaml set {advice or fix}") from error
 
 
 def peak_memory(device: torch.device) -> int:

@@ -140,7 +140,7 @@ def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
             f"{path}: no column {', '.join(map(repr, lacking))}; its columns are "
             f"{', '.join(map(repr, there))}. Name them in params.yaml, prepare.table"
         )
-    if path.suffix == ".csv":  # a blank line is no row
+    if path.suffix == ".csv":  # nothing, or separators alone, is no row
         scan = scan.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
     return scan
 

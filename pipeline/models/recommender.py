@@ -17,6 +17,7 @@ from pipeline.models.rows import Rows, UserEncoder
 from pipeline.params import Section
 
 USERS_A_PASS = 512  # users of like lengths, a forward pass of the user encoder outside training
+USERS_A_COPY = 64 * USERS_A_PASS  # whose query vectors come back together
 ITEMS_A_PASS = 16_384  # items a forward pass of a tower that encodes nothing
 
 
@@ -111,16 +112,17 @@ class Recommender(nn.Module):
         where, vectors = parameter.device, torch.from_numpy(items).to(parameter)
         n = lengths(histories)
         order = np.argsort(n, kind="stable")
-        made = feed.Vectors(len(n), items.shape[1], where)
-        for start in range(0, len(n), USERS_A_PASS):
-            users = order[start : start + USERS_A_PASS]
-            inputs = device.move(torch.from_numpy(take(histories, users).items), where)
-            rows = Rows.of(n[users]).to(where)
-            with device.autocast(where):
-                encoded = self.users.last(F.embedding(inputs, vectors), rows)
-            made.put(encoded)
         queries = np.empty((len(n), items.shape[1]), np.float32)
-        queries[order] = made.arrived()
+        for first in range(0, len(n), USERS_A_COPY):
+            some = order[first : first + USERS_A_COPY]
+            made = feed.Vectors(len(some), items.shape[1], where)
+            for start in range(0, len(some), USERS_A_PASS):
+                users = some[start : start + USERS_A_PASS]
+                inputs = device.move(torch.from_numpy(take(histories, users).items), where)
+                rows = Rows.of(n[users]).to(where)
+                with device.autocast(where):
+                    made.put(self.users.last(F.embedding(inputs, vectors), rows))
+            queries[some] = made.arrived()
         return queries
 
     def own_state(self) -> dict[str, Tensor]:

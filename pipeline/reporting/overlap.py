@@ -30,7 +30,7 @@ class Overlap(NamedTuple):
 
 
 def load(prepared: Path, digests: Path | None) -> Catalogue:
-    """Read a prepared domain and its covers' digests; without such a file it has no cover.
+    """Read a prepared domain and its covers' digests; None: it has no cover.
 
     Raises:
         Stop: the digests are not those of the item table.

@@ -65,7 +65,8 @@ def times(axes: Axes) -> None:
     ticks = [tick for tick in TIMES if low <= tick <= high]
     labels = {tick: TIMES[tick] for tick in ticks[:: 1 + len(ticks) // 6]}
     if len(labels) < 2:  # noqa: PLR2004  # an axis needs two to be read; then its ends have them
-        labels = {end: markdown.seconds(end) for end in axes.dataLim.intervalx}
+        ends = {markdown.seconds(end): end for end in axes.dataLim.intervalx}
+        labels = {end: text for text, end in ends.items()}
     axes.set_xticks([*labels], [*labels.values()])
     axes.set_xticks([], minor=True)
 

@@ -52,8 +52,13 @@ def load(folder: Path, n_items: int, n_users: int) -> Trained:
     """Open one trained model's vectors.
 
     Raises:
-        Stop: they belong to other items or users than the prepared domain's.
+        Stop: there are none, or they belong to other items or users than the prepared domain's.
     """
+    if not (folder / "items.npy").is_file():
+        raise files.Stop(
+            f"{folder} has no vectors: {folder / 'items.npy'} is missing; name a run on a target "
+            "(a source's model comes without them)"
+        )
     described = files.read_json(folder / "run.json")
     items = np.load(folder / "items.npy", mmap_mode="r")
     queries = {

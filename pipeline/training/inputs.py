@@ -8,7 +8,7 @@ from pipeline.content import encoders, store
 from pipeline.data import files, lists
 
 # Of what shaped a model, keys that change how it learns and not what it is.
-LEARNING = {"dropout", "modality_dropout", "mask", "paper_head"}
+LEARNING = {"dropout", "modality_dropout", "mask"}
 
 
 class Inputs(NamedTuple):
@@ -62,7 +62,7 @@ def check_encoders(inputs: Inputs, found: Mapping[str, encoders.Encoder]) -> Non
     assert inputs.embeddings and inputs.encoders, "what an end2end run reads"
     passports = store.passports(inputs.embeddings)
     for modality, encoder in found.items():
-        if encoders.weights(encoder) != passports[modality]["weights"]:
+        if encoders.weights(encoder) != passports[modality].get("weights"):
             raise files.Stop(
                 f"the encoder in {inputs.encoders / modality} is not the one that made "
                 f"{inputs.embeddings}: its weights are others; name the encoders that embedded "
@@ -73,7 +73,8 @@ def check_encoders(inputs: Inputs, found: Mapping[str, encoders.Encoder]) -> Non
 def check_start(pretrained: Path, shaped: Mapping[str, Any]) -> None:
     """See that a pre-trained model was shaped as the one that shall start from it.
 
-    How it learned (dropout, the share of [MASK]) may differ.
+    How it learned (dropout, the share of [MASK]) may differ. Whose embeddings it learned on is not
+    looked at: those of tuned encoders are others by intention.
 
     Args:
         pretrained: its folder.

@@ -130,7 +130,13 @@ class Work:
         """Give the settings that the result depends on, and no other user encoder's."""
         found = self.settings.model_dump(exclude={"machine", *left_out})
         own = users.settings_of(self.name.user, self.settings.user_encoders)
-        return found | {"user_encoders": {self.name.user: own.model_dump()}}
+        found |= {"user_encoders": {self.name.user: own.model_dump()}}
+        return found | ({"tower": self.decisive_tower()} if self.tower else {})
+
+    def decisive_tower(self) -> dict[str, Any] | None:
+        """Give the tower's settings, without the head that the run has not."""
+        unread = "head" if self.kind.paper_head else "paper_head"
+        return None if self.tower is None else self.tower.model_dump(exclude={unread})
 
     @property
     def length(self) -> int:
@@ -160,7 +166,7 @@ class Work:
         return {
             "user_encoder": self.name.user,
             "user_encoders": self.decisive_settings()["user_encoders"],
-            "head": None if self.tower is None else self.tower.model_dump(),
+            "head": self.decisive_tower(),
         }
 
     def unfrozen(self, seed: int) -> dict[str, encoders.Encoder]:

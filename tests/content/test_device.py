@@ -6,6 +6,7 @@ import torch
 from pipeline.content import device, processes
 from pipeline.data import files
 from tests.content.embedding import CPU
+from tests.memory import out_of_memory
 
 
 def test_a_gpu_that_is_not_there_stops():
@@ -25,3 +26,24 @@ def test_a_cost_names_the_devices_of_all_processes(monkeypatch):
     monkeypatch.setattr(processes, "size", lambda: 2)
     assert device.name(torch.device("cuda", 1)) == "2 x NVIDIA H100"
     assert device.name(CPU) == f"2 x {one}"
+
+
+@pytest.mark.parametrize(
+    ("where", "items", "advice", "fix"),
+    [
+        ("cuda", 8, "", "; in params.yaml set machine.embed_batch to 4"),
+        ("cuda", 1, "", "; in params.yaml set machine.device to 'cpu'"),
+        ("cuda", 8, "machine.device to 'cpu'", "; in params.yaml set machine.device to 'cpu'"),
+        ("cpu", 8, "", "; in params.yaml set machine.embed_batch to 4"),
+        ("cpu", 1, "", "; free some, or take a machine with more"),
+        ("cpu", 8, "machine.device to 'cpu'", "; free some, or take a machine with more"),
+    ],
+)
+def test_too_little_memory_names_what_helps(where, items, advice, fix):
+    with (
+        pytest.raises(files.Stop) as stopped,
+        device.enough_memory(torch.device(where), items, advice),
+    ):
+        out_of_memory()
+    said = f"{where} has too little memory to encode {items} items at once"
+    assert str(stopped.value) == said + fix

@@ -255,6 +255,7 @@ def test_long_times_have_few_ticks(drawn, world):
         (70, 170, ["1 min 10 s", "2 min 50 s"]),
         (18_000, 28_800, ["5 h 00 min", "8 h 00 min"]),
         (8, 40, ["10 s", "30 s"]),
+        (12.01, 12.03, ["12.0 s"]),
     ],
 )
 def test_times_close_together_have_numbers_too(low, high, shown):
