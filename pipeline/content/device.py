@@ -12,6 +12,7 @@ import torch
 from pipeline.content import processes
 from pipeline.data import files
 
+TO_CPU = "machine.device to 'cpu'"  # what helps where a GPU is too small
 SHARE = 0.4  # of a GPU's free memory that contents may take
 
 
@@ -75,7 +76,7 @@ def enough_memory(device: torch.device, items: int, advice: str = "") -> Iterato
     Args:
         device: which.
         items: of a forward pass without gradients.
-        advice: what to set in params.yaml on a GPU; by default a smaller machine.embed_batch.
+        advice: what to set in params.yaml; by default a smaller machine.embed_batch.
 
     Raises:
         files.Stop: it is.
@@ -86,10 +87,11 @@ def enough_memory(device: torch.device, items: int, advice: str = "") -> Iterato
         if not files.is_short_of_memory(error):
             raise
         what = f"{device} has too little memory to encode {items} items at once"
-        fix = f"machine.embed_batch to {items // 2}" if items > 1 else "machine.device to 'cpu'"
-        if device.type == "cpu" and (advice or items == 1):
-            raise files.Stop(f"{what}; free some, or take a machine with more") from error
-        raise files.Stop(f"{what}; in params.yaml set {advice or fix}") from error
+        smaller = f"machine.embed_batch to {items // 2}" if items > 1 else TO_CPU
+        fix = f"in params.yaml set {advice or smaller}"
+        if device.type == "cpu" and (advice or smaller) == TO_CPU:
+            fix = "free some, or take a machine with more"
+        raise files.Stop(f"{what}; {fix}") from error
 
 
 def peak_memory(device: torch.device) -> int:

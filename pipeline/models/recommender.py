@@ -82,7 +82,7 @@ class Recommender(nn.Module):
             cost = np.sum([content.lengths for content in self.tower.contents.values()], axis=0)
             items = items[np.argsort(cost[items], kind="stable")]
         else:
-            batch, advice = max(batch, ITEMS_A_PASS), "machine.device to 'cpu'"
+            batch, advice = max(batch, ITEMS_A_PASS), device.TO_CPU
         made: feed.Vectors | None = None
         # One pass at least, which tells how wide vectors are: a process may have no item.
         for start in range(0, max(1, len(items)), batch):

@@ -35,6 +35,7 @@ def test_a_cost_names_the_devices_of_all_processes(monkeypatch):
         ("cuda", 1, "", "; in params.yaml set machine.device to 'cpu'"),
         ("cuda", 8, "machine.device to 'cpu'", "; in params.yaml set machine.device to 'cpu'"),
         ("cpu", 8, "", "; in params.yaml set machine.embed_batch to 4"),
+        ("cpu", 8, "training.x to 2", "; in params.yaml set training.x to 2"),
         ("cpu", 1, "", "; free some, or take a machine with more"),
         ("cpu", 8, "machine.device to 'cpu'", "; free some, or take a machine with more"),
     ],
