@@ -87,10 +87,11 @@ def enough_memory(device: torch.device, items: int, advice: str = "") -> Iterato
         if not files.is_short_of_memory(error):
             raise
         what = f"{device} has too little memory to encode {items} items at once"
-        smaller = f"machine.embed_batch to {items // 2}" if items > 1 else TO_CPU
-        fix = f"in params.yaml set {advice or smaller}"
-        if device.type == "cpu" and (advice or smaller) == TO_CPU:
-            fix = "free some, or take a machine with more"
+        advice = advice or (f"machine.embed_batch to {items // 2}" if items > 1 else TO_CPU)
+        is_there = device.type == "cpu" and advice == TO_CPU
+        fix = (
+            "free some, or take a machine with more" if is_there else f"in params.yaml set {advice}"
+        )
         raise files.Stop(f"{what}; {fix}") from error
 
 
