@@ -18,8 +18,9 @@ SCRATCH := artifacts/scratch
 repro: $(READY)
 	$(BIN)/python -m stages.repro --scratch $(SCRATCH)
 
+# A process a core, up to four, each on one thread; a file's tests stay together.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

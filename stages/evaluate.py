@@ -36,8 +36,8 @@ def main(
 ) -> None:
     """Rank every user's held-out items by every run, and by recommenders without training.
 
-    It writes averages to metrics.json, each user's ranks to ranks.parquet, and what results are
-    divided by to users.parquet.
+    Averages go to metrics.json, each user's ranks to ranks.parquet, and the numbers that slice
+    the results to users.parquet.
     """
     p = Evaluate.load()
     index.set_up(p.machine.device, p.machine.threads)

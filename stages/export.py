@@ -36,7 +36,7 @@ def main(
     k: Annotated[int, typer.Option("--k", min=1, help="items a user")] = 100,
     part: Annotated[
         Literal["test", "valid"],
-        typer.Option("--split", help="whose histories continue: before the test or the valid item"),
+        typer.Option("--split", help="lists for the test item, or for the validation item"),
     ] = "test",
 ) -> None:
     """Write each user's K best items, exactly, among the protocol's candidates, less its mask.

@@ -44,7 +44,7 @@ def check_sections() -> None:
 
 def main(
     scratch_root: Annotated[
-        Path, typer.Option("--scratch", help="checkpoints, of no use once all stages are done")
+        Path, typer.Option("--scratch", help="where checkpoints live until all stages are done")
     ],
     targets: Annotated[list[str] | None, typer.Argument(help="stages; all of them if none")] = None,
 ) -> None:

@@ -34,7 +34,7 @@ def main(
     ] = 224,
     threads: Annotated[
         int,
-        typer.Option(min=0, help="that decode covers; 0: as many as `covers`, for its rate"),
+        typer.Option(min=0, help="threads that decode covers; 0: as many as stage covers"),
     ] = 0,
 ) -> None:
     """Count users, items, interactions and covers of each data set, and say what does not fit.

@@ -26,12 +26,11 @@ RUNS = ("id", *ARMS)
 DIFFERENCE = f"end2end {markdown.MINUS} frozen"
 TIMES = "\N{MULTIPLICATION SIGN}"
 ABOUT = (
-    "Each number of users is a seeded sample, within every larger one. A run is trained and tested "
-    "on its own sample, so from one number of users to the next the users who are tested and the "
-    "candidates differ too: compare the runs at one number of users, where both are the same; how "
-    "far one run climbs is not the gain of more data alone. Few users also have wide intervals: "
-    "*not shown* there says that they are too few to show such a difference, not that there is "
-    "none."
+    "Each number of users is a seeded sample, contained in every larger one. Runs are trained and "
+    "tested on that sample, so from one number of users to the next the test users and "
+    "the candidates differ too: compare runs at one number of users; a run's climb is not the gain "
+    "from more data alone. Few users also mean wide intervals: *not shown* there means that they "
+    "are too few to show such a difference, not that there is none."
 )
 FIGURE = (
     "Above, test HR@10 of the runs with 95 % intervals over users; below, what end to end adds to "

@@ -82,7 +82,7 @@ def _users(axes: Axes, points: Sequence[Point]) -> None:
     axes.set_xlim(points[0].users / beside, points[-1].users * beside)
     axes.set_xticks([point.users for point in points], labels)
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("users; below, the time of end2end and how many times that of frozen")
+    axes.set_xlabel("users; below: end2end's time, all trials and seeds, and over frozen's")
 
 
 def _span(points: Sequence[Point]) -> float:

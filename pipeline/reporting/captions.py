@@ -14,42 +14,42 @@ CAPPED = (
     "before its patience ran out: no conclusion is drawn from it."
 )
 SCORES = (
-    "A row a target and part of the data, a column a run: the mean over users with its interval. "
-    "Compare runs along a row; columns from popularity on train nothing."
+    "One row per target and split, one column per run: the mean over users with its interval. "
+    "Compare runs within a row; from popularity rightwards nothing is trained."
 )
 CUTOFFS = (
     "MRR (the mean of 1 / rank, 0 past the cutoff), and all three at the other cutoffs of "
     "`evaluate.cutoffs`, read as the tables above."
 )
 RANKS = (
-    "Each run's rank by test HR@10 on each target, 1 being best and equal runs sharing the mean of "
-    "their ranks, and its mean over the targets (Demšar 2006): which run is ahead on most targets, "
-    "however large or small the numbers there are. No interval belongs to it; targets are few."
+    "Each run's rank by test HR@10 on each target (1 is best, ties share the mean of their ranks) "
+    "and its mean over the targets (Demšar 2006): how a run stands on average, however large or "
+    "small a target's numbers. It has no interval; targets are few."
 )
 CATALOGUE = (
-    "*Coverage@K* is the share of candidates that stand among the first K of at least one test "
-    "user. *Gini@K* says how unevenly the places in these lists fall on the candidates, those "
-    "never recommended among them: 0 where each is recommended equally often, 1 where one has all "
-    "places. Lists leave out what is masked; equal scores stand in the item table's order. Few "
-    "users cover less of a large catalogue: compare runs along a row."
+    "*Coverage@K* is the share of candidates in the top K of at least one test user. *Gini@K* says "
+    "how unevenly the places in these lists are spread over the candidates, never-recommended ones "
+    "included: 0 if all are recommended equally often, 1 if one has all places. Lists leave out "
+    "what is masked; equal scores keep the item table's order. Few users cover little of a large "
+    "catalogue: compare runs within a row."
 )
 OCCURRENCES = (
-    "Users apart by how often their held-out test item stands in all users' train parts (0: no "
-    "run from scratch has ever seen it as a target), with how many users there are. Small slices "
-    "have wide intervals."
+    "Users split by how often their held-out test item occurs in all users' training data (0: no "
+    "run from scratch has seen it as a target). Small slices say little, also where all of them "
+    "hit or all miss and the interval has no width."
 )
 HISTORIES = (
     "Users apart by how many items before the test item the user encoder reads; the window of the "
     "protocol cuts the longest (with the paper's 23, 20 is the most)."
 )
 WORK = (
-    "*FLOPs a step* are those of one real training step, forward and backward, in one process: "
-    "two for each multiplication with its addition in matrix products, convolutions and attention, "
-    "nothing else; what is kept of an encoder's prefix is not computed anew. *an epoch* is its "
-    "time with validation, of the first seed at the chosen point; *to the best epoch* is the time "
-    "until then, every epoch of a phase taken to be equally long, with the whole probe where an "
-    "encoder joins after it. *run folder* holds weights and vectors of all seeds, *embeddings* are "
-    "what the run reads of its items, *kept prefix* an encoder's kept activations."
+    "*FLOPs a step* are counted on one real training step, forward and backward, in one process: "
+    "two per multiply-add of matrix products, convolutions and attention, nothing else; a kept "
+    "prefix is not computed again. *an epoch* is its time with validation, for the first seed at "
+    "the chosen setting; *to the best epoch* is the time until then, taking the epochs of a phase "
+    "as equally long, with the whole probe where an encoder joined after it. *run folder* is the "
+    "size of weights and vectors of all seeds, *embeddings* of what the run reads of its items, "
+    "*kept prefix* of an encoder's kept activations."
 )
 PAPER = (
     "NineRec's published numbers (arXiv 2309.07705, results table of westlake-repl/NineRec; "
@@ -57,15 +57,15 @@ PAPER = (
     "marked as a failed training is so by its authors, and nothing to be measured by."
 )
 COST = (
-    "*time* sums all trials of the search and all seeds of a run; *of it the search* is what its "
-    "trials took; *one training* is that of the first seed at the chosen point: the probe (head "
-    "and user encoder), the joint phase (the encoder with them) and the prefix (the encoder's "
-    "frozen part, once an item). *with its share of pre-training* adds the embedding of the "
-    "target's items, by the public encoder or by the tuned one, and 1/n of the source's embedding "
-    "and training, n being the targets they serve. *peak memory* is what was allocated on the GPU, "
-    "on a CPU the process's resident memory. *trained parameters* are those that learn on the "
-    "target, *of all* counts every one of the model. *epochs* are those of one training, *trials* "
-    "the points that the search tried. A dash: nothing of the kind was done."
+    "*time* sums all trials of the search and all seeds of a run; *of it the search* is the "
+    "trials' part; *one training* is the first seed at the chosen setting: the probe (head and "
+    "user encoder; without a trained encoder, all there is), the joint phase (the encoder with "
+    "them) and the prefix (its frozen part, once per item). *with its share of pre-training* adds "
+    "embedding the target's items, by the public or the tuned encoder, and 1/n of embedding and "
+    "training on the source, for the n targets they serve. *peak memory* is the GPU's allocated, "
+    "on a CPU the process's resident memory. *trained parameters* learn on the target, *of all* "
+    "adds what is frozen, but no encoder that ran beforehand. *epochs* are those of one training, "
+    "*trials* the settings the search tried. A dash: nothing of the kind was done."
 )
 OVERLAP = (
     "*Shared* means an equal text, but for case and white space at its ends, or a cover file of "
@@ -73,13 +73,12 @@ OVERLAP = (
     "be the same person: many data sets number their own users (NineRec's ids are per data set)."
 )
 SLICES = (
-    "Users apart by whether the source has their held-out test item, *shared* as below: what a "
+    "Users split by whether the source has their held-out test item, *shared* as below: what "
     "transfer gains on items the source lacks can't be memory of them."
 )
 DATA = (
-    "A column a domain, the source first. A held-out item is *cold* if no train part has it, and "
-    "*repeated* if its user's own window has it before, so that it can't be found where that is "
-    "masked."
+    "One column per domain, the source first. A held-out item is *cold* if no train part has it, "
+    "*repeated* if its user's own window has it earlier: where that is masked it can't be found."
 )
 FOUNDATIONS = (
     "What several runs share, each counted once here: embedding (`embed`, with a source-tuned "
@@ -104,8 +103,9 @@ FIGURES = {
     "differences": Figure(
         "Differences in test HR@10 of pairs of runs with their intervals around zero, a panel a "
         "target",
-        "A mark right of 0 is a gain of the first run over the second. Only filled marks are "
-        "claimed; the intervals are not corrected for their number, the claims are.",
+        "Right of 0 the first run is ahead. Only filled marks are claimed; claims are corrected "
+        "for multiple testing, intervals are not. A mark on 0 without an interval is as a rule one "
+        "model twice: no epoch with the encoder beat the start on validation.",
     ),
     "cost": Figure(
         "Test HR@10 of every run over the time of its whole chain, a panel a target",
@@ -120,9 +120,9 @@ FIGURES = {
     ),
     "curves": Figure(
         "Validation HR@10 of every run over its epochs, a panel a target",
-        "The first seed of each run, at the chosen point of the search; the large marker is the "
-        "epoch that was kept, by `protocol.select`. Where an encoder joined, only what followed is "
-        "drawn.",
+        "The first seed of each run, at the chosen search setting; the large marker is the epoch "
+        "kept, by `protocol.select`. Where an encoder joined, the curve begins there, with the "
+        "probe's best weights: kept at its first point, the encoder is the one it began with.",
     ),
 }
 
@@ -131,13 +131,13 @@ def reading(found: Evidence) -> list[str]:
     """Say what holds for all numbers of the report."""
     runs = {result.run for outcome in found.outcomes for result in outcome.runs}
     lines = [
-        f"Numbers are percent, with 95 % bootstrap intervals in brackets: {covers(found, runs)}. A "
-        "user's last item is the test, the one before validation; all candidates are ranked, ties "
-        "count at their expected value. A run's epoch and point of the search are chosen on "
-        "validation alone.",
-        "`random` is what lists drawn by lot would give, HR@K being K / candidates. Popularity, "
-        "itemKNN and content kNN train nothing: a run that trained on the target and stays below "
-        "popularity has a defect, and one below the others has yet to earn its cost.",
+        "Numbers are percent; the 95 % bootstrap intervals in brackets cover the choice of users, "
+        f"not chance in training: {covers(found, runs)}. A user's last item is the test, the one "
+        "before it validation; all candidates are ranked, ties count at their expected value. A "
+        "run's epoch and search setting are chosen on validation alone.",
+        "`random` is what random lists would score, HR@K being K / candidates. Popularity, itemKNN "
+        "and content kNN train nothing: a run trained on the target that stays below popularity "
+        "has learned nothing of use; one below the others has yet to earn its cost.",
     ]
     if found.seeds > 1:
         lines.append(
@@ -171,11 +171,11 @@ def contrasts(found: Evidence) -> str:
     seeds = ", and if it exceeds the standard deviation between seeds (±)"
     return (
         f"Test items, the same users in both runs; 95 % paired bootstrap intervals, "
-        f"{covers(found, runs)}. p is that of the paired randomisation test (each user's "
-        "difference is as likely as its negative), corrected by Holm's method for all "
-        f"{len(found.contrasts)} differences of this table. *reading*: a difference is higher or "
-        f"lower if p < {ALPHA} and its interval excludes 0{seeds if found.seeds > 1 else ''}; "
-        "otherwise it is not shown, and *capped* if one of its runs reached its cap."
+        f"{covers(found, runs)}. p is that of the paired randomisation test (if the runs were "
+        "alike, each user's difference would be as likely as its negative), corrected by Holm's "
+        f"method for all {len(found.contrasts)} differences of this table. *reading*: *capped* if "
+        f"one of the runs reached its cap; else *higher* or *lower* if p < {ALPHA} and the "
+        f"interval excludes 0{seeds if found.seeds > 1 else ''}; else *not shown*."
     )
 
 
