@@ -65,7 +65,8 @@ COST = (
     "training on the source, for the n targets they serve. *peak memory* is the GPU's allocated, "
     "on a CPU the process's resident memory. *trained parameters* learn on the target, *of all* "
     "adds what is frozen, but no encoder that ran beforehand. *epochs* are those of one training, "
-    "*trials* the settings the search tried. A dash: nothing of the kind was done."
+    "*trials* the settings the search tried, probes among them. A dash: nothing of the kind was "
+    "done."
 )
 OVERLAP = (
     "*Shared* means an equal text, but for case and white space at its ends, or a cover file of "

@@ -12,8 +12,9 @@ from pipeline.params import Section
 class Search(Section):
     """Values to try; an empty list means the one value that `training` or `end2end` names.
 
-    Every run tries learning rates times a second axis: the encoder's learning rate where an
-    encoder trains, the weight decay elsewhere.
+    Every run tries learning rates times weight decays; one whose encoder joins after a probe then
+    tries the encoder's learning rates, from the best probe. Without a probe it tries learning rates
+    times the encoder's.
     """
 
     learning_rate: list[PositiveFloat]
@@ -36,12 +37,12 @@ class Point(NamedTuple):
 
 
 def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
-    """List the points a run tries.
+    """List the points that a run's first phase tries.
 
     Args:
         search: the axes.
         default: what an axis without values takes.
-        encoder_trains: whether the second axis is the encoder's learning rate.
+        encoder_trains: whether an encoder trains in it, so that its rate is the second axis.
 
     Raises:
         Stop: the second axes differ in length, so that some runs would be tuned more than others,
@@ -50,7 +51,7 @@ def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
     for axis, values in search.model_dump().items():
         if len(set(values)) < len(values):
             raise files.Stop(
-                f"params.yaml: search.{axis} is {values}: a value stands there twice; "
+                f"params.yaml: search.{axis} is {values}: a value is listed twice; "
                 "every point is tried once, so name each value once"
             )
     if len(search.weight_decay) != len(search.encoder_learning_rate):
@@ -65,3 +66,15 @@ def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
         return [Point(r, default.weight_decay, e) for r, e in itertools.product(rates, second)]
     decays = search.weight_decay or [default.weight_decay]
     return [Point(r, d, default.encoder_learning_rate) for r, d in itertools.product(rates, decays)]
+
+
+def joint_points(search: Search, best: Point, default: Point) -> list[Point]:
+    """List the points that the joint phase tries: the encoder's rates, from the best probe.
+
+    Args:
+        search: the axes.
+        best: the point of the probe that did best on validation, as the frozen run found it too.
+        default: what an axis without values takes.
+    """
+    rates = search.encoder_learning_rate or [default.encoder_learning_rate]
+    return [best._replace(encoder_learning_rate=rate) for rate in rates]

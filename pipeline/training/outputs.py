@@ -12,6 +12,8 @@ from pipeline.models import items, recommender
 from pipeline.retrieval import vectors
 from pipeline.training import grid, runs, schedule
 
+Tried = tuple[grid.Point, dict[str, schedule.Fitted]]  # a point and its phases, by their folders
+
 
 def write(folder: Path, work: runs.Work, trained: runs.Trained, seed: int) -> None:
     """Write one trained model of a run: weights, its curve, and what is retrieved by.
@@ -94,19 +96,18 @@ def curve(phases: Iterable[schedule.Fitted]) -> pl.DataFrame:
     )
 
 
-def write_search(
-    folder: Path, tried: list[tuple[grid.Point, dict[str, schedule.Fitted]]], chosen: grid.Point
-) -> None:
-    """Write what the search tried and found on validation."""
+def write_search(folder: Path, tried: list[Tried], chosen: dict[str, schedule.Fitted]) -> None:
+    """Write what the search tried and found on validation, each with its last phase."""
     rows = [
         {
+            "phase": name.partition("-")[0],
             **point._asdict(),
-            "hr@10": phases[-1].best.hr,
-            "ndcg@10": phases[-1].best.ndcg,
-            "epochs": sum(phase.epochs for phase in phases),
-            "is_capped": any(phase.capped for phase in phases),
-            "is_chosen": point == chosen,
+            "hr@10": fitted[name].best.hr,
+            "ndcg@10": fitted[name].best.ndcg,
+            "epochs": sum(phase.epochs for phase in fitted.values()),
+            "is_capped": any(phase.capped for phase in fitted.values()),
+            "is_chosen": fitted is chosen,
         }
-        for point, phases in ((point, [*fitted.values()]) for point, fitted in tried)
+        for point, fitted, name in ((point, fitted, [*fitted][-1]) for point, fitted in tried)
     ]
     pl.DataFrame(rows).write_csv(folder / "search.csv")

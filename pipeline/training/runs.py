@@ -9,7 +9,7 @@ import torch
 from pipeline.content import device, embed, encoders, prefix, processes, store
 from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
-from pipeline.data import files, scratch, split, tables
+from pipeline.data import scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.retrieval import index
 from pipeline.training import grid, inputs, loop, negatives, objective, schedule
@@ -46,13 +46,7 @@ SETTINGS: dict[str, type[IdRun]] = {"id": IdRun, "frozen": ContentRun, "end2end"
 
 
 def load_settings(run: str) -> IdRun:
-    """Read the sections of params.yaml that a run's tower needs.
-
-    Raises:
-        Stop: there is no run of this name.
-    """
-    if run not in RUNS:
-        raise files.Stop(f"run {run!r} is unknown; params.yaml: runs may list {[*RUNS]}")
+    """Read the sections of params.yaml that a run's tower needs."""
     return SETTINGS[RUNS[run].tower].load()
 
 
@@ -215,7 +209,7 @@ class Work:
         """
         t, e = self.settings.training, self.end2end
         own = e if joint and e else t
-        is_first = not (joint and e and e.probe)
+        is_first = not (joint and self.has_probe)
         return schedule.Plan(
             phase="joint" if joint else "probe",
             loss=t.loss,
@@ -236,19 +230,24 @@ class Work:
 
     def train(self, point: grid.Point, seed: int, folder: Path) -> Trained:
         """Train one trial, going on from `folder` where it was killed or already finished."""
-        found = self.unfrozen(seed) if self.end2end else {}  # before hours of a first phase
+        if self.end2end is None:
+            return self.probe(point, seed, folder)
+        found = self.unfrozen(seed)  # before hours of a first phase
+        start = self.probe(point, seed, folder) if self.has_probe else Trained(self.start(seed), {})
+        model = self.join(start.model, found, folder.parent)
+        decay, own = point.weight_decay, point.encoder_learning_rate
+        name = f"joint-{seed}-{point.learning_rate!r}-{decay!r}-{own!r}"
+        fitted = self.fit(model, self.plan(point, joint=True), seed, folder / name)
+        return Trained(model, {**start.phases, name: fitted})
+
+    def probe(self, point: grid.Point, seed: int, folder: Path) -> Trained:
+        """Train the phase without encoders alone: all of a run on ids or frozen embeddings."""
         model = self.start(seed)
-        phases = {}
-        if self.end2end is None or self.end2end.probe:
-            name = f"probe-{seed}-{point.learning_rate!r}-{point.weight_decay!r}"
-            probe = self.probes(folder) / name
-            with processes.alone(probe):
-                phases[name] = self.fit(model, self.plan(point, joint=False), seed, probe)
-        if self.end2end is not None:
-            model = self.join(model, found, folder.parent)
-            name = f"joint-{seed}-{point.learning_rate!r}-{point.encoder_learning_rate!r}"
-            phases[name] = self.fit(model, self.plan(point, joint=True), seed, folder / name)
-        return Trained(model, phases)
+        name = f"probe-{seed}-{point.learning_rate!r}-{point.weight_decay!r}"
+        own = self.probes(folder) / name
+        with processes.alone(own):
+            fitted = self.fit(model, self.plan(point, joint=False), seed, own)
+        return Trained(model, {name: fitted})
 
     def probes(self, folder: Path) -> Path:
         """Name the folder of first phases: a frozen run and an end2end run train the same one.
@@ -278,10 +277,24 @@ class Work:
         peak = device.peak_memory(self.device)
         return Trained(model, {"zeroshot": schedule.Fitted(row, [row], 0, False, 0.0, peak, 0.0)})
 
-    def points(self) -> list[grid.Point]:
-        """List the points of the search."""
+    @property
+    def has_probe(self) -> bool:
+        """Tell whether encoders join after a phase without them."""
+        return self.end2end is not None and self.end2end.probe
+
+    @property
+    def default_point(self) -> grid.Point:
+        """What an axis of the search without values takes."""
         t, e = self.settings.training, self.end2end
         first = t if e is None or e.probe else e
         rate = e.encoder_learning_rate if e else 0.0
-        default = grid.Point(first.learning_rate, t.weight_decay, rate)
-        return grid.points(self.settings.search, default, encoder_trains=e is not None)
+        return grid.Point(first.learning_rate, t.weight_decay, rate)
+
+    def points(self) -> list[grid.Point]:
+        """List the points that the first phase tries."""
+        encoder_trains = self.end2end is not None and not self.has_probe
+        return grid.points(self.settings.search, self.default_point, encoder_trains)
+
+    def joint_points(self, best: grid.Point) -> list[grid.Point]:
+        """List the points that are tried from the best probe."""
+        return grid.joint_points(self.settings.search, best, self.default_point)

@@ -45,25 +45,15 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
 
 def write_all(work: runs.Work, out: Path, folder: Path, progress: Progress) -> dict[str, Any]:
     """Train every seed, let the first process write it, and return what it cost."""
-    seeds, select = work.settings.seeds, work.settings.protocol.select
+    seeds = work.settings.seeds
     if not work.kind.trains:
         taken = work.take()
         progress.say(judged(taken.last.best))
         outputs.write(out, work, taken, seeds[0])
         return measure(work, taken, {}, trials=0)
-    tried: list[tuple[grid.Point, dict[str, schedule.Fitted]]] = []
-    best: tuple[grid.Point, runs.Trained] | None = None  # the one model of the search that is kept
-    points = work.points()
-    for number, point in enumerate(points, 1):
-        progress.say(f"point {number} of {len(points)}, seed {seeds[0]}: {point.text()}")
-        trained = work.train(point, seeds[0], folder)
-        tried.append((point, trained.phases))
-        if best is None or trained.score(select) > best[1].score(select):
-            best = point, trained
-    assert best is not None, "a search has at least one point"
-    point, first = best
+    tried, point, first = search(work, folder, progress)
     if processes.is_first():
-        outputs.write_search(out, tried, point)
+        outputs.write_search(out, tried, first.phases)
     phases = {name: phase for _, fitted in tried for name, phase in fitted.items()}
     searched = sum(phase.seconds for phase in phases.values())
     progress.say(f"{judged(first.last.best)}, {point.text()}")
@@ -74,6 +64,54 @@ def write_all(work: runs.Work, out: Path, folder: Path, progress: Progress) -> d
         outputs.write(out / str(seed) if len(seeds) > 1 else out, work, trained, seed)
         phases |= trained.phases
     return {**measure(work, first, phases, len(tried)), "search_seconds": searched}
+
+
+def search(
+    work: runs.Work, folder: Path, progress: Progress
+) -> tuple[list[outputs.Tried], grid.Point, runs.Trained]:
+    """Try all points with the first seed.
+
+    Where an encoder joins after a probe, the probes are tried first, as the frozen run tries them:
+    its start is the model that the frozen run takes, and only the encoder's rate is searched from
+    there. So what end to end adds is the encoder's doing, not that of another weight decay.
+
+    Returns:
+        What was tried, the point chosen on validation, and its model, the only one that is kept.
+    """
+    points, tried = work.points(), list[outputs.Tried]()
+    if work.has_probe:
+        best = points[0]
+        if len(points) > 1:
+            work.unfrozen(work.settings.seeds[0])  # encoders that can't train stop before hours
+            probes = [point._replace(encoder_learning_rate=0.0) for point in points]
+            best, _ = attempt(work, probes, folder, progress, tried, is_probe=True)
+        points = work.joint_points(best)
+    point, trained = attempt(work, points, folder, progress, tried, is_probe=False)
+    return tried, point, trained
+
+
+def attempt(
+    work: runs.Work,
+    points: list[grid.Point],
+    folder: Path,
+    progress: Progress,
+    tried: list[outputs.Tried],
+    *,
+    is_probe: bool,
+) -> tuple[grid.Point, runs.Trained]:
+    """Train points with the first seed, add them to what was tried, and give the best one."""
+    seed, select = work.settings.seeds[0], work.settings.protocol.select
+    best: tuple[grid.Point, runs.Trained] | None = None
+    for number, point in enumerate(points, 1):
+        what = "probe" if is_probe else "point"
+        progress.say(f"{what} {number} of {len(points)}, seed {seed}: {point.text()}")
+        train = work.probe if is_probe else work.train
+        trained = train(point, seed, folder)
+        tried.append((point, trained.phases))
+        if best is None or trained.score(select) > best[1].score(select):
+            best = point, trained
+    assert best is not None, "a search has at least one point"
+    return best
 
 
 def judged(best: schedule.Row) -> str:

@@ -44,3 +44,10 @@ def test_unequal_axes_stop_whichever_run_asks(encoder_trains):
         match=r"weight_decay has 2 values and search.encoder_learning_rate 0; .*same number",
     ):
         grid.points(search([], [1.0, 2.0], []), DEFAULT, encoder_trains)
+
+
+def test_the_joint_phase_tries_the_encoders_rates_from_the_best_probe():
+    best = grid.Point(0.2, 6.0, 0.0)
+    axes = search([0.1, 0.2], [5.0, 6.0], [0.5, 0.6])
+    assert grid.joint_points(axes, best, DEFAULT) == [(0.2, 6.0, 0.5), (0.2, 6.0, 0.6)]
+    assert grid.joint_points(search(), best, DEFAULT) == [(0.2, 6.0, 3.0)]

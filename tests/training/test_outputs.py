@@ -142,9 +142,10 @@ def test_the_search_table_says_what_was_tried_and_taken(tmp_path):
             },
         ),
     ]
-    outputs.write_search(tmp_path, tried, points[1])
+    outputs.write_search(tmp_path, tried, tried[1][1])
     assert pl.read_csv(tmp_path / "search.csv").to_dicts() == [
         {
+            "phase": phase,
             "learning_rate": rate,
             "weight_decay": 0.1,
             "encoder_learning_rate": 0.2,
@@ -154,8 +155,8 @@ def test_the_search_table_says_what_was_tried_and_taken(tmp_path):
             "is_capped": is_capped,
             "is_chosen": is_chosen,
         }
-        for rate, hr, ndcg, epochs, is_capped, is_chosen in [
-            (1.0, 0.3, 0.2, 5, False, False),
-            (2.0, 0.4, 0.3, 7, True, True),
+        for phase, rate, hr, ndcg, epochs, is_capped, is_chosen in [
+            ("probe", 1.0, 0.3, 0.2, 5, False, False),
+            ("joint", 2.0, 0.4, 0.3, 7, True, True),
         ]
     ]

@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from pipeline.data import files
 from pipeline.training import runs, trials
 from pipeline.training.inputs import Inputs
 from stages import baseline, pretrain, train, transfer
@@ -75,8 +74,3 @@ def test_transfer_starts_from_the_sources_model_and_its_encoders(
     expected = Inputs(target.prepared, embedded, folder / "encoder", target.covers, folder)
     assert work.inputs == expected
     assert work.inputs.decisive() == [target.prepared, embedded, folder]
-
-
-def test_an_unknown_run_stops(asked, options):
-    with pytest.raises(files.Stop, match="run 'frozzen' is unknown"):
-        train.main(target="near", run="frozzen", **options)

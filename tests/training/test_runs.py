@@ -33,7 +33,7 @@ def test_the_probe_of_an_end_to_end_run_is_the_frozen_run(target, public, tmp_pa
     assert (joint.curve[0].epoch, joint.curve[0].phase) == (0, "joint")
     # Its start is the probe's best epoch.
     assert (joint.curve[0].hr, joint.curve[0].ndcg) == (ours.best.hr, ours.best.ndcg)
-    assert list(end2end.phases) == ["probe-0-0.01-0.01", "joint-0-0.01-0.001"]
+    assert list(end2end.phases) == ["probe-0-0.01-0.01", "joint-0-0.01-0.01-0.001"]
 
 
 def test_a_frozen_and_an_end_to_end_run_train_their_common_probe_once(
@@ -234,8 +234,3 @@ def test_bce_trains_an_end_to_end_run(target, public, tmp_path):
         POINT, 0, tmp_path / "own"
     )
     assert len(trained.phases) == 2
-
-
-def test_an_unknown_run_stops(tmp_path):
-    with pytest.raises(files.Stop, match=r"run 'frozn' is unknown.*'frozen_paper'"):
-        runs.load_settings("frozn")

@@ -1,5 +1,7 @@
 """Whole runs: search, seeds and costs."""
 
+import itertools
+
 import polars as pl
 import pytest
 
@@ -33,26 +35,68 @@ def test_nothing_is_left_beside_a_finished_run_but_shared_probes_and_locks(
     )
 
 
-@pytest.mark.parametrize("run", ["frozen", "end2end"])
-def test_every_run_tries_as_many_points_and_takes_the_best_on_validation(
-    run, target, public, tmp_path
-):
-    out = run_in(tmp_path, work(run, target, public, search=AXES))
-    tried = pl.read_csv(out / "search.csv")
-    assert len(tried) == 4
-    axis = "encoder_learning_rate" if run == "end2end" else "weight_decay"
-    assert set(zip(tried["learning_rate"], tried[axis], strict=True)) == {
-        (rate, second) for rate in AXES["learning_rate"] for second in AXES[axis]
-    }
-    chosen = tried.filter(pl.col("is_chosen"))
-    assert len(chosen) == 1
-    assert chosen["hr@10"].item() == tried["hr@10"].max()
-    valid = files.read_json(out / "run.json")["valid"]
-    assert valid == {m: chosen[m].item() for m in ("hr@10", "ndcg@10")}
-    assert files.read_json(tmp_path / "cost.json")["trials"] == 4
+def chosen_of(tried):
+    rows = tried.filter(pl.col("is_chosen"))
+    assert len(rows) == 1
+    return rows.row(0, named=True)
+
+
+def assert_taken_on_validation(folder, tried, n_trials):
+    chosen = chosen_of(tried)
+    assert chosen["hr@10"] == tried["hr@10"].max()
+    valid = files.read_json(folder / "out" / "run.json")["valid"]
+    assert valid == {m: chosen[m] for m in ("hr@10", "ndcg@10")}
+    assert len(tried) == files.read_json(folder / "cost.json")["trials"] == n_trials
     # The point chosen is the one whose model was written.
-    curve = pl.read_csv(out / "curve.csv")
-    assert curve["learning_rate"][0] == chosen["learning_rate"].item()
+    curve = pl.read_csv(folder / "out" / "curve.csv")
+    assert curve["learning_rate"][0] == chosen["learning_rate"]
+
+
+def test_a_frozen_run_tries_all_points_and_takes_the_best_on_validation(target, public, tmp_path):
+    tried = pl.read_csv(
+        run_in(tmp_path, work("frozen", target, public, search=AXES)) / "search.csv"
+    )
+    axes = ("learning_rate", "weight_decay")
+    assert [*tried.select(axes).iter_rows()] == [*itertools.product(*(AXES[axis] for axis in axes))]
+    assert_taken_on_validation(tmp_path, tried, 4)
+
+
+def test_an_end2end_run_tries_its_encoders_rates_from_the_model_that_frozen_takes(
+    target, public, tmp_path
+):
+    frozen, end2end = (
+        pl.read_csv(run_in(tmp_path / run, work(run, target, public, search=AXES)) / "search.csv")
+        for run in ("frozen", "end2end")
+    )
+    probes, joint = (end2end.filter(phase=phase) for phase in ("probe", "joint"))
+    assert probes.drop("is_chosen").equals(frozen.drop("is_chosen"))
+    taken = chosen_of(frozen)
+    assert joint["encoder_learning_rate"].to_list() == AXES["encoder_learning_rate"]
+    for axis in ("learning_rate", "weight_decay"):
+        assert set(joint[axis]) == {taken[axis]}
+    assert_taken_on_validation(tmp_path / "end2end", end2end, 4 + 2)
+    # The joint phase begins with the model that the frozen run takes.
+    curve = pl.read_csv(tmp_path / "end2end" / "out" / "curve.csv")
+    start = curve.filter(phase="joint").row(0, named=True)
+    assert (start["hr@10"], start["ndcg@10"]) == (taken["hr@10"], taken["ndcg@10"])
+
+
+def test_without_a_probe_the_encoders_rates_are_the_second_axis(target, public, tmp_path):
+    made = work("end2end", target, public, search=AXES, end2end__probe=False)
+    tried = pl.read_csv(run_in(tmp_path, made) / "search.csv")
+    axes = ("learning_rate", "encoder_learning_rate")
+    assert [*tried.select(axes).iter_rows()] == [*itertools.product(*(AXES[axis] for axis in axes))]
+    assert_taken_on_validation(tmp_path, tried, 4)
+
+
+@pytest.mark.parametrize("axes", [AXES, AXES | {"learning_rate": []}])
+def test_encoders_that_cannot_train_stop_before_any_probe(
+    axes, target, public, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(loop, "fit", None)
+    made = work("end2end", target, public, search=axes, end2end__trainable={"layers": 7})
+    with pytest.raises(files.Stop, match=r"layers is 7, but '.*' has 3 blocks"):
+        run_in(tmp_path, made)
 
 
 def test_unequal_axes_stop_before_training_and_leave_nothing(target, public, monkeypatch, tmp_path):
@@ -63,15 +107,13 @@ def test_unequal_axes_stop_before_training_and_leave_nothing(target, public, mon
     assert [path.name for path in tmp_path.iterdir()] == ["scratch"]
 
 
-def test_points_with_the_same_learning_rate_share_their_probe(
-    target, public, monkeypatch, tmp_path
-):
+def test_the_encoders_rates_share_the_best_probe(target, public, monkeypatch, tmp_path):
     axes = AXES | {"learning_rate": []}
     steps = counted_steps(monkeypatch)
     run_in(tmp_path, work("end2end", target, public, search=axes))
-    # 40 users in batches of 16: 3 steps; 2 epochs of one probe, 1 epoch of two joint phases.
-    assert (steps.count("probe"), steps.count("joint")) == (3 * 2, 3 * 1 * 2)
-    assert files.read_json(tmp_path / "cost.json")["trials"] == 2
+    # 40 users in batches of 16: 3 steps; 2 epochs of two probes, 1 epoch of two joint phases.
+    assert (steps.count("probe"), steps.count("joint")) == (3 * 2 * 2, 3 * 1 * 2)
+    assert files.read_json(tmp_path / "cost.json")["trials"] == 2 + 2
 
 
 def test_a_shared_probes_seconds_count_once(target, public, monkeypatch, tmp_path):
@@ -85,7 +127,7 @@ def test_a_shared_probes_seconds_count_once(target, public, monkeypatch, tmp_pat
     axes = AXES | {"learning_rate": []}
     run_in(tmp_path, work("end2end", target, public, search=axes))
     cost = files.read_json(tmp_path / "cost.json")
-    assert cost["search_seconds"] == 10 + 3 + 3
+    assert cost["search_seconds"] == 10 + 10 + 3 + 3
     assert cost["seconds"] == cost["search_seconds"] + cost["prefix_seconds"]
     assert (cost["probe_seconds"], cost["joint_seconds"]) == (10, 3)
     assert cost["peak_memory_bytes"] == 7
