@@ -25,8 +25,8 @@ class Published(NamedTuple):
 class Band(NamedTuple):
     """Where a correct implementation is expected on test: least and most.
 
-    Drawn around the published values below that have the same loss, d and L, 5 % to either side:
-    the field's own criterion of a replication (blondered/transformer_benchmark).
+    Drawn by hand about the published values below that have the same loss and are most alike, from
+    a little under the least to a little over the greatest.
     """
 
     hr: tuple[float, float]

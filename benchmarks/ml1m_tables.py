@@ -20,7 +20,8 @@ Equal on all sides: leave-one-out, a user's last item for the test, every item r
 keep the last {data.LENGTH} items of a history, leave out of a ranking all that the user had before,
 and count ties at their expected value (the others at whichever place sorting leaves them). The best
 epoch is that of NDCG@10 on validation, each user's last item but one; the test is read once, for
-it. "?": the source does not say.
+it. *expected* is a band drawn by hand about the published values that are most alike: below it
+something is wrong, above it ours is better than they. "?": the source does not say.
 """
 
 
