@@ -33,7 +33,9 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
     try:
         if checks_lists and FILE.exists() and "--help" not in sys.argv:
             lists.check(lists.Lists.load(), lists.generated(lists.FLOW))
-        typer.run(main)
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(main)  # with plain tracebacks: boxes break paths in two at their edge
+        app()
     except ERRORS as error:
         _stop(message(error))
     except Exception as error:

@@ -141,6 +141,26 @@ def test_a_defect_of_the_program_is_not_dressed_as_a_stop(tmp_path, monkeypatch)
         command.run(main)
 
 
+def test_a_defect_of_the_program_names_a_long_path_in_one_piece(tmp_path):
+    path = "/" + "nowhere/" * 30
+    script = f"""
+from pipeline import command
+def main() -> None:
+    raise FileNotFoundError(2, "No such file or directory", {path!r})
+command.run(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"[Errno 2] No such file or directory: {path!r}\n")
+
+
 def test_lists_are_checked_before_the_stage_does_anything(called, tmp_path):
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     with (tmp_path / "params.yaml").open("w") as file:
