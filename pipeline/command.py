@@ -1,7 +1,8 @@
 """The entry of every stage: Typer, and one clear message where something stops it."""
 
+import datetime
 import importlib
-import json
+import io
 import multiprocessing
 import pkgutil
 import sys
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 import typer
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from pipeline.data import files, lists
@@ -33,19 +35,20 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
     try:
         if checks_lists and FILE.exists() and "--help" not in sys.argv:
             lists.check(lists.Lists.load(), lists.generated(lists.FLOW))
-        typer.run(main)
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        app.command()(main)  # with plain tracebacks: boxes break paths in two at their edge
+        app()
     except ERRORS as error:
         _stop(message(error))
     except Exception as error:
         if files.is_short_of_memory(error):
             said = str(error).partition("\n")[0] or type(error).__name__
-            what = f"there is too little memory ({said})"
-            fix = "lower what training, evaluate or machine in params.yaml take at once"
-            _stop(f"{what}; {fix}, and run again, what is done stays")
+            fix = "reduce training.batch_users or machine.embed_batch in params.yaml"
+            _stop(f"not enough memory ({said}): {fix} and run again; finished work is kept")
         if not files.is_full(error):
             raise
-        what = f"no room is left on a disk ({error})"
-        _stop(f"{what}; make room and run again, what is done stays")
+        fix = "free some space and run again; finished work is kept"
+        _stop(f"a disk is full ({error}): {fix}")
 
 
 def _stop(what: str) -> NoReturn:
@@ -78,17 +81,18 @@ def check_apart(content: dict[str, Any], stages: ModuleType) -> None:
     Raises:
         Stop: the content does not fit.
     """
-    plain = json.loads(json.dumps(content))
+    text = io.StringIO()  # a process is sent no YAML with comments
+    YAML().dump(content, text)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        said = process.submit(_misfit_of, plain, stages.__name__).result()
+        said = process.submit(_misfit_of, text.getvalue(), stages.__name__).result()
     if said:
         raise Stop(said)
 
 
-def _misfit_of(content: dict[str, Any], stages: str) -> str:
-    """Say what `check_whole` stops at; nothing where all is well."""
+def _misfit_of(content: str, stages: str) -> str:
+    """Say what `check_whole` stops at in a params.yaml; nothing where all is well."""
     try:
-        check_whole(content, importlib.import_module(stages))
+        check_whole(YAML(typ="safe").load(content), importlib.import_module(stages))
     except ERRORS as error:
         return message(error)
     return ""
@@ -119,4 +123,6 @@ def problem(error: ErrorDetails) -> str:
     """Say where in the file what does not fit, and what is there; of a missing key nothing."""
     where = ".".join(map(str, error["loc"])) or "the whole file"
     found = "" if error["type"] == "missing" else f" (found: {error['input']!r})"
+    if isinstance(error["input"], datetime.date):
+        found = f" (found: the date {error['input']}; if it is a name, write it in quotes)"
     return f"{where}: {error['msg']}{found}"

@@ -22,7 +22,10 @@ def main(
     prepared: Annotated[Path, typer.Option(help="the prepared domain: its items")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
     card_folder: Annotated[
-        Path, typer.Option("--card", help="the folder for what is missing, and digests")
+        Path,
+        typer.Option(
+            "--card", help="folder for the list of missing covers and the covers' digests"
+        ),
     ],
 ) -> None:
     """Pack one domain's covers, and say which of them can't be read."""

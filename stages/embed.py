@@ -18,7 +18,7 @@ class Embed(Params):
 
 
 def main(
-    modality: Annotated[Literal["text", "image"], typer.Option()],
+    modality: Annotated[Literal["text", "image"], typer.Option(help="text or image")],
     encoder: Annotated[Path, typer.Option(help="the encoder folder")],
     prepared: Annotated[Path, typer.Option(help="the prepared domain")],
     out: Annotated[Path, typer.Option(help="where to write vectors and passport")],
@@ -32,7 +32,9 @@ def main(
         return
     loaded = encoders.load(encoder, modality)
     job = embed.Job(loaded, embed.content(loaded, prepared, covers))
-    embed.run({modality: job}, False, out, cost, scratch, machine)
+    embed.run(
+        {modality: job}, is_joint=False, out=out, cost=cost, scratch_root=scratch, machine=machine
+    )
     if processes.is_first():
         present = job.content.present
         has = f"{present.sum():,} of {len(present) - 1:,} items have {modality}"

@@ -35,7 +35,7 @@ def main(
     for modality in lists.MODALITIES[content]:
         loaded = encoders.load(pretrained / "encoder" / modality, modality)
         jobs[modality] = embed.Job(loaded, embed.content(loaded, prepared, covers))
-    embed.run(jobs, True, out, cost, scratch, machine)
+    embed.run(jobs, is_joint=True, out=out, cost=cost, scratch_root=scratch, machine=machine)
     if processes.is_first():
         typer.echo(f"embed_tuned: {content} of {prepared} -> {out}")
 

@@ -17,11 +17,12 @@ class Encode(Params):
 
 
 def main(
-    modality: Annotated[Literal["text", "image"], typer.Option()],
+    modality: Annotated[Literal["text", "image"], typer.Option(help="text or image")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
 ) -> None:
     """Get the encoder that params.yaml names for a modality."""
-    entry = {"text": Encode.load().encoders.text, "image": Encode.load().encoders.image}[modality]
+    named = Encode.load().encoders
+    entry = {"text": named.text, "image": named.image}[modality]
     encoder = encoders.fetch(encoders.resolve(entry, modality), out)
     typer.echo(f"encoder: {encoder.spec.model}, {encoder.width} dimensions -> {out}")
 

@@ -1,13 +1,12 @@
 """Stage `prepare`: raw files of a domain -> items, histories in order, a data card."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline import command
-from pipeline.data import card, demo, files, prepare, readers, split, tables
+from pipeline.data import card, demo, files, lists, prepare, readers, split, tables
 from pipeline.params import Params
 
 
@@ -27,7 +26,7 @@ def main(
     card_folder: Annotated[Path, typer.Option("--card", help="the folder for the data card")],
 ) -> None:
     """Prepare one domain: read, check, number, order, and describe it."""
-    if not re.fullmatch("[A-Za-z0-9_]+", domain):
+    if not lists.WORD.fullmatch(domain):
         raise files.Stop(f"domain {domain!r}: a name has letters, digits and _ only")
     p = PrepareParams.load()
 

@@ -19,7 +19,8 @@ from pipeline.data import files, lists, scratch
 from pipeline.params import FILE
 from pipeline.training import negatives
 
-CHECKED = Path(".dvc/tmp/checked-params")  # the sha256 of the last params.yaml that fitted
+CHECKED = Path(".dvc/tmp/checked-params")  # the state of the last params.yaml that fitted
+CODE = [Path(command.__file__).parent, Path(stages.__file__).parent]  # what it has to fit
 
 
 class Asked(lists.Lists):
@@ -29,17 +30,17 @@ class Asked(lists.Lists):
 
 
 def check_sections() -> None:
-    """See that params.yaml fits every stage, once for each content it has.
+    """See that params.yaml fits every stage, once for each content it and the code have.
 
     It takes some seconds, which a typo in what the last stage reads would make hours.
 
     Raises:
         Stop: nothing reads a section, or one does not fit a stage that reads it.
     """
-    content = files.sha256(FILE)
-    if not CHECKED.exists() or CHECKED.read_text() != content:
+    state = scratch.state([FILE, lists.FLOW], CODE)
+    if not CHECKED.exists() or CHECKED.read_text() != state:
         command.check_apart(YAML(typ="safe").load(FILE), stages)
-        files.write_text(CHECKED, content)
+        files.write_text(CHECKED, state)
 
 
 def main(

@@ -28,7 +28,10 @@ def main(
     user: Annotated[str, typer.Option(help="the user encoder, e.g. sasrec")],
     pretrained: Annotated[Path, typer.Option(help="the source's model")],
     prepared: Annotated[Path, typer.Option(help="the prepared target")],
-    embeddings: Annotated[Path, typer.Option(help="its embeddings by the model's encoders")],
+    embeddings: Annotated[
+        Path,
+        typer.Option(help="the target's embeddings, made with the source model's encoders"),
+    ],
     covers: Annotated[Path, typer.Option(help="its packed covers; read if content has images")],
     out: Annotated[Path, typer.Option(help="where to write the run's folder")],
     cost: Annotated[Path, typer.Option(help="where to write what it cost, .json")],

@@ -11,8 +11,10 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
+from pipeline.data import lists
 from pipeline.models.items import TowerSettings
 from pipeline.params import Params
+from pipeline.reporting import looks
 from pipeline.training import runs
 
 ROOT = Path(__file__).parents[1]
@@ -69,9 +71,23 @@ def test_dvc_names_exactly_the_code_a_stage_reaches(block):
     assert sorted(deps) == sorted(reached)
 
 
+TRAINING = ("train", "transfer", "pretrain", "baseline")  # stages
+
+
+@pytest.mark.parametrize("stage", TRAINING)
+def test_a_checkpoint_is_of_all_the_code_that_its_stage_reaches(stage):
+    own = ROOT / f"stages/{stage}.py"
+    reached = {room_of(file) for file in closure(own) - {own, ROOT / "pipeline/command.py"}}
+    assert sorted(str(path.relative_to(ROOT)) for path in runs.CODE) == sorted(reached)
+
+
+def test_tables_runs_and_figures_know_the_same_runs_in_one_order():
+    assert [*lists.ORDER] == [*runs.RUNS] == [*looks.STYLES]
+
+
 def sections_read_by(block):
     """The sections of params.yaml that a block's stage names in its Params."""
-    if stage_of(block) in {"pretrain", "baseline", "train", "transfer"}:
+    if stage_of(block) in TRAINING:
         tower = {"baseline": "id"}.get(block, block.split("_")[-1]).replace("tuned", "frozen")
         return set(runs.SETTINGS[tower].model_fields)
     module = importlib.import_module(f"stages.{stage_of(block)}")
@@ -276,6 +292,9 @@ def test_options_of_a_stage_are_those_its_block_gives():
     for block, content in BLOCKS.items():
         app = typer.Typer()
         app.command()(importlib.import_module(f"stages.{stage_of(block)}").main)
-        known = {word for option in typer.main.get_command(app).params for word in option.opts}
+        options = typer.main.get_command(app).params
+        known = {word for option in options for word in option.opts}
+        required = {option.opts[0] for option in options if option.required}
         given = set(re.findall(r"--[a-z_-]+", content["cmd"]))
         assert given <= known, f"{block}: {given - known}"
+        assert required <= given, f"{block}: {required - given}"

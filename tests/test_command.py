@@ -52,8 +52,8 @@ def test_a_full_disk_is_a_stop(called, code):
     status, said = called(main)
     assert status == 1
     assert said == (
-        f"\nstopped: no room is left on a disk ([Errno {code}] No room: 'curve.csv'); make room "
-        "and run again, what is done stays\n"
+        f"\nstopped: a disk is full ([Errno {code}] No room: 'curve.csv'): free some space and "
+        "run again; finished work is kept\n"
     )
 
 
@@ -63,8 +63,11 @@ def test_too_little_memory_is_a_stop_that_says_for_what(called):
 
     status, said = called(main)
     assert status == 1
-    assert re.match(r"\nstopped: there is too little memory \(Unable to allocate 8.00 PiB ", said)
-    assert "lower what training, evaluate or machine in params.yaml take at once" in said
+    assert re.match(r"\nstopped: not enough memory \(Unable to allocate 8.00 PiB ", said)
+    assert said.endswith(
+        "): reduce training.batch_users or machine.embed_batch in params.yaml and run again; "
+        "finished work is kept\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_too_little_memory_is_a_stop_as_torch_says_it_too(called, take, named):
 
     status, said = called(main)
     assert status == 1
-    assert re.match(rf"\nstopped: there is too little memory \({named}", said)
+    assert re.match(rf"\nstopped: not enough memory \({named}", said)
     assert said.count("\n") == 2
 
 
@@ -104,7 +107,7 @@ def test_every_writer_is_known_to_have_found_a_full_disk(called, writer):
 
     status, said = called(main)
     assert status == 1
-    assert said.startswith("\nstopped: no room is left on a disk (")
+    assert said.startswith("\nstopped: a disk is full (")
 
 
 def test_another_error_of_the_system_is_not_dressed_as_a_stop(tmp_path, monkeypatch):
@@ -139,6 +142,26 @@ def test_a_defect_of_the_program_is_not_dressed_as_a_stop(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["stage"])
     with pytest.raises(KeyError, match="a defect"):
         command.run(main)
+
+
+def test_a_defect_of_the_program_names_a_long_path_in_one_piece(tmp_path):
+    path = "/" + "nowhere/" * 30
+    script = f"""
+from pipeline import command
+def main() -> None:
+    raise FileNotFoundError(2, "No such file or directory", {path!r})
+command.run(main)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"[Errno 2] No such file or directory: {path!r}\n")
 
 
 def test_lists_are_checked_before_the_stage_does_anything(called, tmp_path):

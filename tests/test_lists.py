@@ -34,10 +34,10 @@ BAD = [
     ({"sources": ["nowhere"]}, "'nowhere' in sources or targets: domains.all lists ['harbor'"),
     ({"sources": ["near"]}, "'near' in sources and in targets: a domain is the one or the other"),
     ({"sources": ["near", "far"]}, "sources: ['near', 'far']: at most one source"),
-    ({"targets": ["near", "near"]}, "targets: ['near', 'near']: a name stands there twice"),
-    ({"contents": ["both", "both"]}, "contents: ['both', 'both']: a name stands there twice"),
-    ({"users": ["sasrec", "sasrec"]}, "users: ['sasrec', 'sasrec']: a name stands there twice"),
-    ({"runs.frozen": ["frozen"] * 2}, "runs.frozen: ['frozen', 'frozen']: a name stands"),
+    ({"targets": ["near", "near"]}, "targets: ['near', 'near']: a name is listed twice"),
+    ({"contents": ["both", "both"]}, "contents: ['both', 'both']: a name is listed twice"),
+    ({"users": ["sasrec", "sasrec"]}, "users: ['sasrec', 'sasrec']: a name is listed twice"),
+    ({"runs.frozen": ["frozen"] * 2}, "runs.frozen: ['frozen', 'frozen']: a name is listed"),
     ({"targets": []}, "targets: []: name at least one"),
     ({"users": []}, "users: []: name at least one"),
     (
@@ -111,11 +111,11 @@ BAD = [
     ),
     (
         {"report.contrasts": [["id", "id"]]},
-        "report.contrasts: ['id', 'id']: a run less itself is 0; name two of ['id', 'frozen',",
+        "report.contrasts: ['id', 'id']: a run minus itself is always 0; name two different",
     ),
     (
         {"report.contrasts": [["id", "frozen"], ["frozen", "id"]]},
-        "report.contrasts: ['frozen', 'id']: the difference stands there twice",
+        "report.contrasts: ['frozen', 'id']: the difference is listed twice",
     ),
 ]
 

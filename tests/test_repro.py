@@ -321,6 +321,27 @@ def test_sections_that_fitted_once_are_not_read_again(tmp_path, monkeypatch):
     assert read == [[0], [7]]
 
 
+def test_sections_that_fitted_other_code_are_read_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_params()
+    code = tmp_path / "stages" / "evaluate.py"
+    files.write_text(code, "cutoffs: list[int]")
+    monkeypatch.setattr(repro, "CODE", [tmp_path / "stages"])
+    read = []
+    monkeypatch.setattr(command, "check_apart", lambda content, _: read.append(content["seeds"]))
+    repro.check_sections()
+    code.write_text("cutoff: int")
+    repro.check_sections()
+    Path("dvc.yaml").write_text("stages: {}")
+    repro.check_sections()
+    repro.check_sections()
+    assert read == [[0]] * 3
+
+
+def test_the_code_that_params_have_to_fit_is_that_of_stages_and_library():
+    assert repro.CODE == [stub_flow.ROOT / "pipeline", stub_flow.ROOT / "stages"]
+
+
 def write_params(loss="in_batch", listed=(), sources=("harbor",)):
     """The shipped params.yaml with another loss, runs and sources; dvc.yaml beside it."""
     params = YAML(typ="safe").load(stub_flow.ROOT / "params.yaml")

@@ -25,11 +25,12 @@ def pick(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise files.Stop(
             "machine.device is 'cuda', but torch finds no CUDA device here. "
-            "Set machine.device to 'auto' or 'cpu' in params.yaml, or mend the driver."
+            "Set machine.device to 'auto' or 'cpu' in params.yaml, or fix the driver."
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cpu" or "LOCAL_RANK" not in os.environ:
+    is_own = processes.is_one_of_several() and "LOCAL_RANK" in os.environ
+    if device == "cpu" or not is_own:
         return torch.device(device)
     number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if number >= there:

@@ -154,7 +154,10 @@ def embed(
     items = order(job.content)
     if not len(items):
         modality = job.encoder.modality
-        raise files.Stop(f"no item has {modality} content: {out} can't be made. Mend the items.")
+        raise files.Stop(
+            f"no item has {modality} content: {out} can't be made. "
+            "Check the items' texts or covers."
+        )
     spool = Spool(shards, items, batch)
     encode(job, spool, where)
     if not processes.is_first():

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.content import device
+from pipeline.content import device, specification
 from pipeline.content.blocks import HIDDEN, Encoder
 from pipeline.content.specification import Preprocess, Spec
 from pipeline.data import covers, files
@@ -199,7 +199,9 @@ def because(error: Exception) -> str:
 
 
 def missing(name: str, spec: Spec, error: Exception) -> str:
-    """Say that an encoder is neither here nor to be had, and what to do."""
+    """Say that an encoder is neither here nor to be had, or not with its options; what to do."""
+    if spec.options and isinstance(error, TypeError):
+        return specification.unknown_options(spec, error)
     from huggingface_hub import constants  # comes with timm
 
     offline = (

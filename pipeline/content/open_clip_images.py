@@ -28,8 +28,12 @@ class OpenClipEncoder(image.ImageEncoder):
         """Get the model from a local folder or the hub.
 
         Raises:
-            files.Stop: it is neither, or its weights are not named.
+            files.Stop: it is neither, its weights are not named, or it is given options.
         """
+        if spec.options:
+            raise files.Stop(
+                f"encoders.image.options is {spec.options}: open_clip takes none. Leave it out."
+            )
         if Path(spec.model).is_dir():
             return cls.open(Path(spec.model), spec)
         import open_clip  # seconds to import, and only covers need it
@@ -76,8 +80,6 @@ class OpenClipEncoder(image.ImageEncoder):
         from open_clip.factory import load_state_dict, resize_pos_embed
         from open_clip.model import _build_vision_tower
 
-        if spec.options:
-            raise files.Stop(f"encoders.image.options is {spec.options}: open_clip takes none.")
         try:
             config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
             model = config["model_cfg"]

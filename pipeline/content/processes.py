@@ -21,7 +21,9 @@ from torch import distributed
 from pipeline.data import files, scratch
 
 PATIENCE = timedelta(days=1)  # for one another: the first may wait for a former run to end
-GRACE = 1.0  # seconds in which the others end once one has failed
+# Seconds until the first process that failed says why, in which it is ended where what failed was
+# an exchange with one that has ended; and until another one does, in which the first may have.
+FIRST, OTHERS = 1.0, 5.0
 Said = TypeVar("Said")
 
 
@@ -35,8 +37,8 @@ def start(wanted: int) -> bool:
         Stop: this is no command, this is one of another number of processes, or one of them
             failed, which ends the others too.
     """
-    if "RANK" in os.environ:
-        of = int(os.environ.get("WORLD_SIZE", "1"))
+    if is_one_of_several():
+        of = int(os.environ["WORLD_SIZE"])
         if of != wanted:
             raise files.Stop(
                 f"machine.processes is {wanted}, but RANK and WORLD_SIZE in the environment say "
@@ -82,10 +84,18 @@ def start(wanted: int) -> bool:
     return True
 
 
+def is_one_of_several() -> bool:
+    """Tell whether this is one of several processes that were started together.
+
+    RANK or LOCAL_RANK alone are of something else, such as the scheduler of a cluster.
+    """
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 @contextlib.contextmanager
 def group(where: torch.device) -> Iterator[None]:
     """Join the processes that were started together, until the end of the block."""
-    if "RANK" not in os.environ or os.environ.get("WORLD_SIZE", "1") == "1":
+    if not is_one_of_several():
         yield
         return
     if where.type == "cuda":
@@ -100,8 +110,7 @@ def group(where: torch.device) -> Iterator[None]:
     except Exception:
         # The group stays: others may be inside an exchange, which would fail with a traceback of
         # theirs; when this process has ended, they are ended. Where all fail alike, one speaks.
-        if not is_first():
-            time.sleep(GRACE)
+        time.sleep(FIRST if is_first() else OTHERS)
         atexit.register(_leave)
         raise
     distributed.destroy_process_group()
@@ -126,7 +135,7 @@ def size() -> int:
 
 def is_first() -> bool:
     """Tell whether this is the process that writes, also where the group has ended."""
-    return os.environ.get("RANK", "0") == "0"
+    return not is_one_of_several() or os.environ["RANK"] == "0"
 
 
 def wait() -> None:

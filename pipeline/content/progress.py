@@ -14,20 +14,23 @@ class Progress:
         """Begin, with `done` items from an earlier run, which the rate leaves out."""
         self.name, self.total, self.done, self.earlier = name, total, done, done
         self.is_terminal = sys.stderr.isatty()
+        self.is_open = False  # a line on a terminal, that the next one takes the place of
         self.began = time.monotonic()
         self.said = self.began - (TERMINAL if self.is_terminal else FILE) + QUIET
 
     def advance(self, items: int) -> None:
-        """Count items as done, and say so if the last line is old enough."""
+        """Count items as done, and say so if the last line is old enough, or to be closed."""
         self.done += items
         now = time.monotonic()
-        if now - self.said < (TERMINAL if self.is_terminal else FILE):
+        is_last = self.done >= self.total
+        is_young = now - self.said < (TERMINAL if self.is_terminal else FILE)
+        if is_young and not (is_last and self.is_open):
             return
         self.said = now
         rate = (self.done - self.earlier) / (now - self.began)
         left = (self.total - self.done) / rate if rate else 0.0
         line = f"{self.name}: {self.done:,} of {self.total:,}, {rate:,.0f}/s, ETA {left:,.0f} s"
-        last = self.done >= self.total
-        sys.stderr.write(f"\r{line}\033[K" if self.is_terminal else f"{line}\n")
-        sys.stderr.write("\n" if self.is_terminal and last else "")
+        self.is_open = self.is_terminal and not is_last
+        sys.stderr.write(f"\r{line}\033[K" if self.is_terminal else line)
+        sys.stderr.write("" if self.is_open else "\n")
         sys.stderr.flush()

@@ -85,6 +85,14 @@ def resolve(entry: Entry, modality: str) -> Spec:
     return spec
 
 
+def unknown_options(spec: Spec, error: TypeError) -> str:
+    """Say that a library does not know an option; Python's own words name it."""
+    return (
+        f"encoders.{MODALITY[spec.library]}.options is {spec.options}, which {spec.library} does "
+        f"not take for {spec.model!r} ({error}). Correct it or leave it out."
+    )
+
+
 def _named(name: str, modality: str) -> Spec:
     prefix, _, rest = name.partition(":")
     if prefix == "timm" and rest:
@@ -116,8 +124,9 @@ def _library(folder: Path) -> Library:
     if config.is_file() or (folder / "modules.json").is_file():
         return "sentence-transformers"
     raise files.Stop(
-        f"{folder} is no encoder: it has none of {FILE}, open_clip_config.json, config.json and "
-        "modules.json. Give a folder in the format of sentence-transformers, open_clip or timm."
+        f"{folder} is not a valid encoder: it has none of {FILE}, open_clip_config.json, "
+        "config.json and modules.json. Give a folder in the format of sentence-transformers, "
+        "open_clip or timm."
     )
 
 
@@ -130,7 +139,7 @@ def read(folder: Path) -> Spec:
     path = folder / FILE
     if not path.is_file():
         raise files.Stop(
-            f"{folder} is no encoder folder: {path} is missing. Run the stage encoder."
+            f"{folder} is not a valid encoder folder: {path} is missing. Run the stage encoder."
         )
     try:
         return Spec.model_validate_json(path.read_text(encoding="utf-8"))
@@ -138,7 +147,7 @@ def read(folder: Path) -> Spec:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise files.Stop(
-            f"{path} is no specification of an encoder: {where}: {first['msg']}. "
+            f"{path} is not a valid specification of an encoder: {where}: {first['msg']}. "
             "Run the stage encoder again, or name another folder in params.yaml."
         ) from error
 

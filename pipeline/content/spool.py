@@ -66,5 +66,5 @@ class Spool:
 def _is_whole(path: Path, n: int) -> bool:
     try:
         return len(np.load(path, mmap_mode="r")) == n
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):  # the last where nothing is in it
         return False

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from pipeline.content import specification
 from pipeline.content.specification import Spec
 from pipeline.data import files
 
@@ -67,6 +68,8 @@ def read(source: str, spec: Spec, local: bool) -> Any:  # noqa: ANN401
 
 
 def _unreadable(spec: Spec, local: bool, error: Exception) -> str:
+    if spec.options and isinstance(error, TypeError):
+        return specification.unknown_options(spec, error)
     reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     if local:
         return f"the text encoder in {spec.model} can't be read ({reason})."
@@ -109,7 +112,7 @@ def limit(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
     config: Any = model[0].auto_model.config
     positions = getattr(config, "max_position_embeddings", None)
     if not positions or positions < 0:
-        return min(own_limit(tokenizer), 512) if own_limit(tokenizer) < NO_LIMIT else 512
+        return min(own_limit(tokenizer), 512)
     # RoBERTa counts positions from the pad id on, so its first ones are never used.
     embeddings = submodule(model[0].auto_model, "embeddings.position_embeddings")
     padding = getattr(embeddings, "padding_idx", None)

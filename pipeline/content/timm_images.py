@@ -40,8 +40,8 @@ class TimmEncoder(image.ImageEncoder):
             )
         if spec.weights is not None and not Path(spec.weights).is_file():
             raise files.Stop(
-                f"encoders.image.weights is {spec.weights!r}: no such file. Paths count from the "
-                "folder of params.yaml."
+                f"encoders.image.weights is {spec.weights!r}: no such file. Paths are relative to "
+                "the folder of params.yaml."
             )
         try:
             net = timm.create_model(

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from pipeline.data import files, pictures
 from pipeline.params import Section
@@ -54,7 +54,7 @@ class Size(Section):
 class DemoData(Section):
     """The seed of the demo, and the size of its source and its three targets."""
 
-    seed: int
+    seed: NonNegativeInt
     harbor: Size  # the source
     near: Size  # its invented words and its way of drawing, other items
     far: Size  # half of its invented words, another way of drawing

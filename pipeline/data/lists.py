@@ -125,7 +125,7 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     listed |= {f"runs.{field}": words for field, words in lists.runs.model_dump().items()}
     for field, words in listed.items():
         if len(set(words)) < len(words):
-            stop(f"{field}: {words}", "a name stands there twice")
+            stop(f"{field}: {words}", "a name is listed twice")
     for user in lists.users:
         if user not in lists.user_encoders:
             stop(f"{user!r} in users", f"user_encoders has {[*lists.user_encoders]}")
@@ -168,7 +168,7 @@ def _check_demo(lists: Lists, generated: Sequence[str]) -> None:
 
 
 def _check_domains(lists: Lists) -> None:
-    """See that every domain is known, and alike wherever it stands."""
+    """See that every domain is known, and is a source or a target, not both."""
     domains = lists.domains
     for name in [*lists.sources, *lists.targets]:
         if name not in domains.all:
@@ -245,7 +245,7 @@ def _check_runs(lists: Lists) -> None:
 
 
 def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
-    """See that every contrast is of two runs there may be, and none stands there twice."""
+    """See that every contrast is of two runs there may be, and none is listed twice."""
     known = [*ORDER, *SANITY]
     seen: list[set[str]] = []
     for pair in contrasts:
@@ -253,11 +253,14 @@ def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
             if name not in known:
                 stop(f"report.contrasts: {pair}: the run {name!r}", f"it may name {known}")
         if len(set(pair)) < len(pair):
-            stop(f"report.contrasts: {pair}", f"a run less itself is 0; name two of {known}")
+            stop(
+                f"report.contrasts: {pair}",
+                f"a run minus itself is always 0; name two different runs of {known}",
+            )
         if set(pair) in seen:
             stop(
                 f"report.contrasts: {pair}",
-                "the difference stands there twice, perhaps the other way round, and p is "
+                "the difference is listed twice, perhaps the other way round, and p is "
                 "corrected for each; name it once",
             )
         seen.append(set(pair))

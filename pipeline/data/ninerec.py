@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 from polars.exceptions import PolarsError
 
-from pipeline.data import ids, lines, raw
+from pipeline.data import fields, ids, lines, raw
 from pipeline.data.files import Stop
 
 TIMED = 3  # columns of a pair file with timestamps
@@ -188,26 +188,10 @@ def column_order(
 
 def _read_behaviour(path: Path, items: pl.DataFrame, warnings: list[str]) -> raw.Raw:
     lines.check_file(path)
-    scan = pl.scan_csv(
-        path,
-        glob=False,
-        has_header=False,
-        separator="\t",
-        quote_char=None,
-        schema={"user": pl.String, "item": pl.String},
-        row_index_name="line",
-        row_index_offset=1,
-    ).filter(~(pl.col("user").is_null() & pl.col("item").is_null()))
-    try:
-        frame = scan.collect()
-    except PolarsError as error:
-        lines.blame(path, behaviour_rule, "\t", quoted=False)
-        raise Stop(f"{path}: can't be read ({error})") from error
-    empty = pl.col("user").is_null() | (pl.col("item").fill_null("").str.strip_chars() == "")
-    bad = frame.select(pl.col("line").filter(empty).min()).item()
-    if frame.is_empty() or bad is not None:
-        lines.blame(path, behaviour_rule, "\t", quoted=False)
-        raise Stop(f"{path}, row {bad or 1}: no interaction in it; the rule is {BEHAVIOUR}")
+    chosen = {"user": pl.col("user"), "item": pl.col("item")}
+    is_bad = pl.col("user").is_null() | (pl.col("item").fill_null("").str.strip_chars() == "")
+    layout = fields.Layout([*chosen], "\t", first=1)
+    frame = fields.collect(path, layout, chosen, is_bad, behaviour_rule)
     users = frame.unique("user", keep="last", maintain_order=True)
     if len(users) < len(frame):
         warnings = [

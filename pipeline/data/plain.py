@@ -72,7 +72,9 @@ def _layout(path: Path) -> fields.Layout:
         separator = "\t" if "\t" in text else " "
         row = text.split(separator)
         if "" in row or not len(COLUMNS) - 1 <= len(row) <= len(COLUMNS):
-            raise Stop(f"{path}, line {line}: {text!r} is no interaction; the rule is {RULE}")
+            raise Stop(
+                f"{path}, line {line}: {text!r} is not a valid interaction; the rule is {RULE}"
+            )
         return fields.Layout(COLUMNS[: len(row)], separator, first=1)
     raise Stop(f"{path}: not one line of data in it; the rule is {RULE}")
 
@@ -83,7 +85,7 @@ def _check_first(interactions: pl.DataFrame, path: Path) -> None:
     if all(map(_is_word_before_numbers, columns)):
         raise Stop(
             f"{path}, line {interactions['line'][0]}: {[column[0] for column in columns]} is a "
-            f"header, all other ids being numbers; the rule is {RULE}; take the line out"
+            f"header, all other ids being numbers; the rule is {RULE}; remove the line"
         )
 
 

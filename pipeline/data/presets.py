@@ -28,7 +28,7 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
         lists.stop(f"{BASE}: {named!r}", f"there is no {base}; name a file beside {preset}")
     whole = YAML().load(base)
     if not isinstance(whole, dict) or BASE in whole:
-        lists.stop(f"{BASE}: {named!r}", f"{base} is no whole params.yaml itself; name one that is")
+        lists.stop(f"{BASE}: {named!r}", f"{base} is not a whole params.yaml; name one that is")
     whole.update(content)
     return whole
 

@@ -108,9 +108,11 @@ def read_header(path: Path) -> Header:
     for field in listed:
         name, _, kind = field.rpartition(":")
         if not name or kind not in TYPES:
-            raise Stop(f"{path}, line 1: {field!r} is no field of a header; the rule is {HEADER}")
+            raise Stop(
+                f"{path}, line 1: {field!r} is not a valid field of a header; the rule is {HEADER}"
+            )
         if name in types:
-            raise Stop(f"{path}, line 1: the field {name!r} stands there twice; rename one")
+            raise Stop(f"{path}, line 1: the field {name!r} is listed twice; rename one")
         types[name] = kind
     return Header(path, types)
 

@@ -8,8 +8,6 @@ import polars as pl
 
 from pipeline.data import files, sequences
 
-PAD = sequences.PAD
-
 ITEMS = pl.Schema({"id": pl.String, "text": pl.String, "cover": pl.String})
 USERS = pl.Schema({"id": pl.String, "valid": pl.Int32, "test": pl.Int32})
 

@@ -36,9 +36,8 @@ class TowerSettings(Section):
     head: HeadSettings
     paper_head: HeadSettings  # of the run `frozen_paper`
     fusion: Literal["sum", "concat", "gated"]
-    modality_dropout: float = Field(
-        ge=0, lt=1
-    )  # share of items that hide one modality, while training with both
+    # Share of items that hide one modality, while training with both.
+    modality_dropout: float = Field(ge=0, lt=1)
 
 
 class Head(nn.Module):

@@ -61,8 +61,6 @@ def _contrast(group: Group, run: Result, base: Result, metric: str) -> Contrast:
     mine, other = run.values["test", metric], base.values["test", metric]  # [S, U]
     by_user = mine.mean(axis=0) - other.mean(axis=0)
     p = significance.sign_flip(by_user)
-    sd = None
-    if len(mine) == len(other) or 1 in (len(mine), len(other)):  # what trains nothing has one
-        sd = results.spread(mine.mean(axis=1) - other.mean(axis=1))
+    sd = results.spread(mine.mean(axis=1) - other.mean(axis=1))  # what trains nothing has one seed
     is_capped = run.capped or base.capped
     return Contrast(group, run.run, base.run, metric, results.bootstrap(by_user), p, sd, is_capped)

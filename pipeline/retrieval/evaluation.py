@@ -18,7 +18,7 @@ PARTS = ("valid", "test")
 RANKS = pl.Schema(
     {
         "run": pl.String,
-        "seed": pl.Int32,  # null where nothing was trained
+        "seed": pl.Int64,  # null where nothing was trained
         "split": pl.String,  # one of PARTS
         "user": pl.Int32,  # row of the prepared domain's users
         "better": pl.Int32,
@@ -38,15 +38,14 @@ SANITY = lists.SANITY  # recommenders without training
 class Evaluation(Section):
     """The section `evaluate`."""
 
-    cutoffs: list[PositiveInt] = Field(
-        min_length=1
-    )  # the K of HR@K, NDCG@K, MRR@K, coverage@K, Gini@K
+    # The K of HR@K, NDCG@K, MRR@K, coverage@K, Gini@K.
+    cutoffs: list[PositiveInt] = Field(min_length=1)
 
     @field_validator("cutoffs")
     @classmethod
     def _are_distinct(cls, cutoffs: list[int]) -> list[int]:
         if len(set(cutoffs)) < len(cutoffs):
-            raise ValueError("a cutoff stands there twice; its columns would be the same")
+            raise ValueError("a cutoff is listed twice; its columns would be the same")
         return cutoffs
 
     @property

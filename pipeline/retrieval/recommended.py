@@ -58,8 +58,8 @@ def of_search(
 def of_scores(
     scores: np.ndarray,
     k: int,
-    slack: np.ndarray | float = 0.0,
-    exact: Callable[[int, np.ndarray], np.ndarray] | None = None,
+    slack: np.ndarray | float,
+    exact: Callable[[int, np.ndarray], np.ndarray],
     floor: float = -np.inf,
 ) -> np.ndarray:
     """List the best k by the scores of all items.
@@ -68,8 +68,7 @@ def of_scores(
         scores: [B, N + 1] float64, -inf where an item may not be retrieved.
         k: how many.
         slack: [B] or one number, by which scores may be wrong.
-        exact: gives what counts instead, [n] float64, of a row and its contenders [n], ascending;
-            None where scores are exact.
+        exact: gives what counts instead, [n] float64, of a row and its contenders [n], ascending.
         floor: a score that most items of a row may share: where k are above it, they are looked at
             alone.
 
@@ -80,8 +79,7 @@ def of_scores(
     slacks = np.broadcast_to(slack, len(scores))
     for row, (own, allowance) in enumerate(zip(scores, slacks, strict=True)):
         best = np.flatnonzero((own >= _kth(own, k, floor) - allowance) & (own > -np.inf))
-        deciding = own[best] if exact is None else exact(row, best)
-        best = best[np.argsort(-deciding, kind="stable")][:k]
+        best = best[np.argsort(-exact(row, best), kind="stable")][:k]
         lists[row, : len(best)] = best
     return lists
 

@@ -22,7 +22,7 @@ class Trained(NamedTuple):
     """One trained model's vectors."""
 
     seed: int
-    capped: bool  # whether it stopped at its epoch or time cap before its patience
+    capped: bool  # whether it stopped at its cap of epochs before its patience
     items: np.ndarray  # [N + 1, D] float32, mapped from disk
     queries: dict[str, np.ndarray]  # valid, test: [U, D] float32, mapped from disk
 

@@ -12,7 +12,7 @@ class Keeper:
     """Keeps the state of one piece of work in a folder; a reader finds a whole state or none."""
 
     def __init__(self, folder: Path, every: float) -> None:
-        """Keep states in `folder`, `every` so many seconds at most (`due`)."""
+        """Keep states in `folder`; `due` once `every` seconds have passed since the last save."""
         self.file = folder / "state.pt"
         self.every = every
         self.saved = time.monotonic()

@@ -32,12 +32,10 @@ class Training(Section):
     warmup_steps: NonNegativeInt
     epochs: PositiveInt  # the cap; a run that it stops is marked
     patience: PositiveInt  # epochs without a better validation before the drop, and before the end
-    patience_steps: (
-        NonNegativeInt  # and at least so many steps, since a small domain's epoch has few
-    )
-    decays: (
-        NonNegativeInt  # times that the learning rate drops to a fifth, back at the best weights
-    )
+    # And at least so many steps, since a small domain's epoch has few.
+    patience_steps: NonNegativeInt
+    # Times that the learning rate drops to a fifth, back at the best weights.
+    decays: NonNegativeInt
     validate_every: PositiveInt  # epochs
 
 
@@ -85,6 +83,9 @@ class EndToEnd(Section):
     validate_every: PositiveInt
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch takes and a column holds
+
+
 class IdRun(Params):
     """What every run reads."""
 
@@ -93,13 +94,13 @@ class IdRun(Params):
     user_encoders: users.UserEncoders
     training: Training
     search: grid.Search
-    seeds: list[NonNegativeInt] = Field(min_length=1)  # the first one searches
+    seeds: list[Seed] = Field(min_length=1)  # the first one searches
 
     @field_validator("seeds")
     @classmethod
     def _are_distinct(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed stands there twice; its training would be the same")
+            raise ValueError("a seed is listed twice; its training would be the same")
         return seeds
 
     machine: Machine

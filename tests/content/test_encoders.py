@@ -72,7 +72,9 @@ def test_an_entry_that_does_not_fit_stops(entry, modality, said):
 
 
 def test_a_folder_without_an_encoder_stops(tmp_path):
-    with pytest.raises(files.Stop, match=r"is no encoder: it has none of encoder.json, open_clip"):
+    with pytest.raises(
+        files.Stop, match=r"is not a valid encoder: it has none of encoder.json, op"
+    ):
         encoders.resolve(str(tmp_path), "text")
     with pytest.raises(files.Stop, match=r"encoder.json is missing. Run the stage encoder"):
         encoders.load(tmp_path)
@@ -172,6 +174,6 @@ def test_a_broken_specification_names_its_file(bert, fetch, tmp_path):
     fetch(str(bert), "text")
     (tmp_path / "encoder" / "encoder.json").write_text('{"library": "keras", "model": "x"}')
     with pytest.raises(
-        files.Stop, match=r"encoder/encoder.json is no specification of an encoder: library: Input"
+        files.Stop, match=r"encoder.json is not a valid specification of an encoder: library: I"
     ):
         encoders.load(tmp_path / "encoder")

@@ -120,6 +120,26 @@ def test_mobilenet_from_local_weights_pads_as_tensorflow_does(pack, fetch):
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
 
 
+def test_an_option_that_timm_does_not_know_is_named():
+    spec = encoders.Spec(library="timm", model="mobilenetv2_100", options={"drop_raet": 0.1})
+    said = (
+        r"encoders\.image\.options is {'drop_raet': 0\.1}, which timm does not take for "
+        r"'mobilenetv2_100' \(.*'drop_raet'\)\. Correct it or leave it out\."
+    )
+    with pytest.raises(files.Stop, match=f"^{said}$"):
+        timm_images.TimmEncoder.fetch(spec)
+
+
+def test_open_clip_takes_no_options_and_says_so_before_a_download():
+    spec = encoders.Spec(
+        library="open_clip", model="ViT-B-32", weights="openai", options={"drop_raet": 0.1}
+    )
+    with pytest.raises(
+        files.Stop, match=r"image\.options is {'drop_raet': 0\.1}: open_clip takes "
+    ):
+        open_clip_images.OpenClipEncoder.fetch(spec)
+
+
 def test_weights_that_do_not_fit_stop(tmp_path, vit):
     spec = encoders.Spec(
         library="timm",

@@ -55,13 +55,14 @@ def begin(tmp_path):
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / "__init__.py").write_text("")
     (tmp_path / "stages" / "two.py").write_text(STAGE)
-    own = {name: value for name, value in os.environ.items() if name != "RANK"}
+    own = {name: value for name, value in os.environ.items() if name != "WORLD_SIZE"}
 
     def begun(how):
         return subprocess.Popen(
             [sys.executable, "-m", "stages.two", how],
             cwd=tmp_path,
-            env={**own, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            # A RANK of another's, as an array of jobs has it, makes no difference.
+            env={**own, "RANK": "3", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -127,14 +128,29 @@ def test_a_process_that_was_started_starts_none(monkeypatch):
     assert not processes.is_first()
 
 
-def test_a_rank_without_a_number_of_processes_is_that_of_one(monkeypatch):
-    monkeypatch.setenv("RANK", "0")
+@pytest.mark.parametrize("stray", [{"RANK": "3"}, {"RANK": "3", "WORLD_SIZE": "1"}])
+def test_a_rank_among_no_others_is_anothers_and_this_process_writes(monkeypatch, tmp_path, stray):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name, value in {**stray, "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert processes.start(1) is False
+    with processes.group(torch.device("cpu")), processes.out_folder(tmp_path / "out") as part:
+        assert (processes.size(), processes.is_first()) == (1, True)
+        (part / "written").touch()
+    assert (tmp_path / "out" / "written").exists()
+    assert device.pick("auto") == torch.device("cuda")
+
+
+def test_a_number_of_processes_without_a_rank_is_anothers(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert processes.start(1) is False
     with processes.group(torch.device("cpu")):
-        assert processes.size() == 1
+        assert (processes.size(), processes.is_first()) == (1, True)
 
 
-@pytest.mark.parametrize(("wanted", "size"), [(1, "2"), (2, "1"), (2, "3")])
+@pytest.mark.parametrize(("wanted", "size"), [(1, "2"), (2, "3")])
 def test_a_process_is_one_of_as_many_as_the_settings_say(monkeypatch, wanted, size):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", size)
@@ -152,7 +168,8 @@ def test_each_process_has_its_own_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert device.pick("auto") == torch.device("cuda")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    for name, value in {"RANK": "1", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert device.pick("auto") == torch.device("cuda:1")
     monkeypatch.setenv("LOCAL_RANK", "2")

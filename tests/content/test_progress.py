@@ -1,14 +1,51 @@
 """What is said while something takes long."""
 
+import sys
+
+import pytest
+
 from pipeline.content.progress import Progress
 
 
-def test_progress_has_rate_and_time_to_go(capsys, monkeypatch):
+@pytest.fixture
+def now(monkeypatch):
+    """The time, in seconds."""
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_progress_has_rate_and_time_to_go(capsys, now):
     progress = Progress("embed text", 1_000, done=200)
     now[0] += 1
     progress.advance(100)  # under two seconds: quiet
     now[0] += 3
     progress.advance(300)
     assert capsys.readouterr().err == "embed text: 600 of 1,000, 100/s, ETA 4 s\n"
+
+
+def test_a_terminal_has_one_line_that_ends_when_all_is_done(capsys, now, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = Progress("embed text", 1_000)
+    now[0] += 4
+    progress.advance(400)
+    now[0] += 0.1
+    progress.advance(10)  # the line is young
+    now[0] += 0.9
+    progress.advance(90)
+    assert capsys.readouterr().err == (
+        "\rembed text: 400 of 1,000, 100/s, ETA 6 s\033[K"
+        "\rembed text: 500 of 1,000, 100/s, ETA 5 s\033[K"
+    )
+    now[0] += 0.1
+    progress.advance(500)  # young too, but the last: 1,000 in 5.1 s
+    progress.advance(0)
+    assert capsys.readouterr().err == "\rembed text: 1,000 of 1,000, 196/s, ETA 0 s\033[K\n"
+
+
+def test_a_terminal_hears_nothing_of_what_takes_no_time(capsys, now, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = Progress("embed text", 10)
+    now[0] += 1
+    progress.advance(10)
+    assert capsys.readouterr().err == ""

@@ -78,14 +78,15 @@ def test_a_disk_that_is_full_says_so_and_keeps_what_was_written(tmp_path, monkey
     assert np.concatenate(encoder.batches).tolist() == list(range(9, 25))
 
 
-def test_a_truncated_shard_is_made_again(bert, fetch, many, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kept", [-40, 0], ids=["truncated", "empty"])
+def test_a_broken_shard_is_made_again(kept, bert, fetch, many, tmp_path, monkeypatch):
     monkeypatch.setattr(spool, "SHARD", 4)
     encoder = fetch(str(bert), "text")
     job = embed.Job(encoder, TextContent(many, encoder))
     about = embed.passport(job, CPU)
     embed.embed(job, about, tmp_path / "a", tmp_path / "shards", CPU, 2)
     shard = tmp_path / "shards" / "00001.npy"
-    shard.write_bytes(shard.read_bytes()[:-40])
+    shard.write_bytes(shard.read_bytes()[:kept])
     embed.embed(job, about, tmp_path / "b", tmp_path / "shards", CPU, 2)
     assert folder_bytes(tmp_path / "a") == folder_bytes(tmp_path / "b")
 

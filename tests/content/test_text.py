@@ -100,6 +100,16 @@ def test_max_tokens_outside_the_models_positions_stops(bert, tokens):
         text.SentenceEncoder.fetch(spec)
 
 
+def test_an_option_that_the_library_does_not_know_is_named(bert):
+    options = {"drop_raet": 0.1}
+    spec = encoders.Spec(library="sentence-transformers", model=str(bert), options=options)
+    said = (
+        r"^encoders\.text\.options is {'drop_raet': 0\.1}, which sentence-.* \(.*'drop_raet'\)\. C"
+    )
+    with pytest.raises(files.Stop, match=said):
+        text.SentenceEncoder.fetch(spec)
+
+
 def test_a_name_that_cannot_be_downloaded_says_where_it_looked(monkeypatch, tmp_path):
     constants = importlib.import_module("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -76,6 +76,13 @@ def test_sizes_that_no_demo_can_have_are_refused(change, rule):
         demo.Size(**{**SMALL.model_dump(), **change})
 
 
+def test_a_seed_below_zero_is_refused():
+    with pytest.raises(
+        ValidationError, match=r"seed\n  Input should be greater than or equal to 0"
+    ):
+        demo.DemoData(**{**DEMO.model_dump(), "seed": -1})
+
+
 def test_the_smallest_demo_and_the_longest_histories(tmp_path):
     least = demo.Size(users=1, items=33, mean_length=5.0)
     longest = demo.Size(users=60, items=33, mean_length=23.0)

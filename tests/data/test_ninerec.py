@@ -94,7 +94,7 @@ def test_what_no_rule_blames_is_named_by_its_row(tmp_path, monkeypatch):
     ):
         ninerec.read(ninerec_folder(tmp_path, pairs="v1,u1,1\n\nv2,u1,x\n"), "en")
     folder = ninerec_folder(tmp_path, pairs=None, behaviour="u1\tv1\nu2\t\n", name="E")
-    with pytest.raises(Stop, match=r"E_behaviour\.tsv, row 2: no interaction in it"):
+    with pytest.raises(Stop, match=r"E_behaviour\.tsv, line 2: a value is missing"):
         ninerec.read(folder, "en")
 
 
@@ -192,6 +192,7 @@ def test_bad_pairs_stop_with_file_line_and_rule(tmp_path, pairs, message):
     ("behaviour", "message"),
     [
         (b"", r"D_behaviour\.tsv: the file is empty"),
+        (b"\n", r"D_behaviour\.tsv: not one line of data in it; download or write it again"),
         (b"u1\tv1\nu2 v3\n", r"D_behaviour\.tsv, line 2: 1 columns; the rule is 2: user<TAB>items"),
         (b"u1\tv1\nu2\tv3\tv4\n", r"line 2: 3 columns; the rule is 2"),
         (b"u1\tv1\nu2\t\n", r"line 2: the user or the items are empty \('u2', ''\)"),

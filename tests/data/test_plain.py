@@ -76,10 +76,13 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
     [
         (b"", r"D\.txt: the file is empty"),
         (b"\n\n", r"D\.txt: not one line of data in it; the rule is user item, then perhaps"),
-        (b"u\n", r"D\.txt, line 1: 'u' is no interaction; the rule is user item, then perhaps"),
-        (b"u a 1 2\n", r"line 1: 'u a 1 2' is no interaction; the rule is"),
-        (b"u  a\n", r"line 1: 'u  a' is no interaction; .*with one blank or one tab between"),
-        (b"u,a\n", r"line 1: 'u,a' is no interaction"),
+        (b"u\n", r"D\.txt, line 1: 'u' is not a valid interaction; the rule is user item"),
+        (b"u a 1 2\n", r"line 1: 'u a 1 2' is not a valid interaction; the rule is"),
+        (
+            b"u  a\n",
+            r"line 1: 'u  a' is not a valid interaction; .*with one blank or one tab between",
+        ),
+        (b"u,a\n", r"line 1: 'u,a' is not a valid interaction"),
         (b"u a\nv b 3\n", r"line 2: 3 columns where the first line has 2; the rule is user item"),
         (b"u a 1\nv b\n", r"line 2: 2 columns where the first line has 3"),
         (b"u a\n\nv\n", r"line 3: 1 columns where the first line has 2"),
@@ -99,10 +102,13 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         ),
         (
             b"\nuser\titem\n1\t20\n",
-            r"line 2: .* is a header, .*without a header; take the line out",
+            r"line 2: .* is a header, .*without a header; remove the line",
         ),
         (b"u i t\n1 20 3\n", r"line 1: the timestamp 't' is not a number .*without a header"),
-        (b"u a\rv b\r", r"line 1: 'u a\\r' is no interaction|line 1: the line ends in a carriage"),
+        (
+            b"u a\rv b\r",
+            r"line 1: 'u a\\r' is not a valid interaction|line 1: the line ends in a carriage",
+        ),
     ],
 )
 def test_bad_lines_stop_with_file_line_and_rule(tmp_path, text, message):

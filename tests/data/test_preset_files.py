@@ -42,8 +42,8 @@ def test_what_has_no_sections_is_left_to_who_checks_it(written, text):
     ("named", "base", "message"),
     [
         ("none.yaml", WHOLE, "params.yaml: base: 'none.yaml': there is no "),
-        ("whole.yaml", "base: mine.yaml\n", "whole.yaml is no whole params.yaml itself"),
-        ("whole.yaml", "[]\n", "whole.yaml is no whole params.yaml itself"),
+        ("whole.yaml", "base: mine.yaml\n", "whole.yaml is not a whole params.yaml; name one"),
+        ("whole.yaml", "[]\n", "whole.yaml is not a whole params.yaml; name one"),
         ("[1]", WHOLE, "params.yaml: base: [1]: there is no "),
     ],
 )

@@ -88,10 +88,10 @@ HEAD = b"user_id:token\titem_id:token\ttimestamp:float\n"
     [
         (None, r"D\.inter: no such file; the folder holds D\.item"),
         (b"", r"D\.inter: the file is empty"),
-        (b"user_id\titem_id\n", r"D\.inter, line 1: 'user_id' is no field of a header; the rule"),
-        (b"u1\ta\t5\n", r"line 1: 'u1' is no field of a header; the rule is name:type for each"),
+        (b"user_id\titem_id\n", r"D\.inter, line 1: 'user_id' is not a valid field of a header"),
+        (b"u1\ta\t5\n", r"line 1: 'u1' is not a valid field of a header; the rule is name:type"),
         (b"user_id:str\n", r"'user_id:str' .* a type is one of token, token_seq, float, float_seq"),
-        (b"a:token\ta:float\n", r"line 1: the field 'a' stands there twice; rename one"),
+        (b"a:token\ta:float\n", r"line 1: the field 'a' is listed twice; rename one"),
         (
             b"uid:token\titem_id:token\n",
             r"D\.inter, line 1: no field 'user_id'; its fields are 'uid', 'item_id'\. Name it in "

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from pipeline.data import files
 from pipeline.models.sasrec import Sasrec
 from tests.models.encoding import LENGTH, SETTINGS, WIDTH, encode, encoder, histories, plain_layers
 
@@ -108,8 +107,3 @@ def test_the_pre_norm_form_is_plain_transformer_layers_with_a_norm_at_the_end():
     expected = torch.nn.functional.layer_norm(x, (WIDTH,), model.norm.weight, model.norm.bias, 1e-6)
     found = encode(model, vectors, torch.tensor([LENGTH]))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
-
-
-def test_a_width_that_heads_do_not_divide_stops():
-    with pytest.raises(files.Stop, match=r"width \(7\) must be divisible by heads \(2\)"):
-        Sasrec(7, LENGTH, NINEREC)

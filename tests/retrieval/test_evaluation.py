@@ -108,6 +108,11 @@ def test_the_stage_writes_averages_and_the_ranks_behind_them(world):
     assert "sd" not in found["id"] and "seeds" not in found["id"]
 
 
+def test_a_seed_may_be_large():
+    ranks = search.Ranks(np.array([0, 3], np.int32), np.array([1, 1], np.int32))
+    assert evaluation.table("id", 2**63 - 1, "test", ranks)["seed"].to_list() == [2**63 - 1] * 2
+
+
 def test_the_stage_looks_at_the_lists_of_the_test_users(world):
     """Coverage and Gini at every cutoff, of each seed, and of recommenders without training."""
     found, _ = run(world)
@@ -198,7 +203,7 @@ def test_a_cutoff_beyond_the_candidates_is_refused(world, cutoff):
 
 
 def test_a_cutoff_twice_is_refused():
-    with pytest.raises(ValidationError, match="a cutoff stands there twice"):
+    with pytest.raises(ValidationError, match="a cutoff is listed twice"):
         evaluation.Evaluation(cutoffs=[10, 20, 10])
 
 

@@ -10,15 +10,19 @@ from pipeline.retrieval import index
 
 
 @pytest.mark.parametrize(
-    ("rank", "gpus"), [(None, [0, 1, 2]), ("1", [1]), ("4", [1])], ids=["alone", "own", "shared"]
-)
-def test_a_process_of_several_searches_on_its_own_gpu(monkeypatch, rank, gpus):
+    ("rank", "size", "gpus"),
+    [(None, None, [0, 1, 2]), ("1", None, [0, 1, 2]), ("1", "1", [0, 1, 2]), ("1", "2", [1]),
+     ("4", "8", [1])],
+    ids=["alone", "stray", "one of one", "own", "shared"],
+)  # fmt: skip
+def test_a_process_of_several_searches_on_its_own_gpu(monkeypatch, rank, size, gpus):
     used = []
     monkeypatch.setattr(index.faiss, "get_num_gpus", lambda: 3)
     monkeypatch.setattr(index, "OnGpus", lambda vectors, gpus: used.append(gpus))
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    if rank is not None:
-        monkeypatch.setenv("LOCAL_RANK", rank)
+    for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
     index.index_of(np.ones((2, 3), np.float32))
     assert used == [gpus]
 

@@ -161,18 +161,25 @@ def test_exact_scores_do_not_depend_on_their_chunks(monkeypatch, numbers):
     np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-12)
 
 
+def exact(scores):
+    """What counts where scores [B, N + 1] are exact: themselves."""
+    return lambda row, found: scores[row, found]
+
+
 def test_scores_of_all_items_by_hand():
     """Allowed are items 1, 3, 4 and 5; 3 and 5 are equal."""
     scores = np.array([[-np.inf, 0.5, -np.inf, 2.0, 1.0, 2.0]])
-    assert recommended.of_scores(scores, 3).tolist() == [[3, 5, 4]]
-    assert recommended.of_scores(scores, 5).tolist() == [[3, 5, 4, 1, 0]]
-    assert recommended.of_scores(scores, 9).tolist() == [[3, 5, 4, 1, 0, 0, 0, 0, 0]]
+    assert recommended.of_scores(scores, 3, 0.0, exact(scores)).tolist() == [[3, 5, 4]]
+    assert recommended.of_scores(scores, 5, 0.0, exact(scores)).tolist() == [[3, 5, 4, 1, 0]]
+    assert recommended.of_scores(scores, 9, 0.0, exact(scores)).tolist() == [
+        [3, 5, 4, 1, 0, 0, 0, 0, 0]
+    ]
 
 
 def test_rounding_decides_among_contenders_by_hand():
     """To one digit 0.98 and 1.02 are equal, and so are 0.5 and 0.52: item 1 comes before item 2."""
     scores = np.array([[-np.inf, 0.98, 1.02, 0.5, 0.52]])
-    assert recommended.of_scores(scores, 3).tolist() == [[2, 1, 4]]
+    assert recommended.of_scores(scores, 3, 0.0, exact(scores)).tolist() == [[2, 1, 4]]
     rounded = lambda row, found: np.round(scores[row, found], 1)  # noqa: E731
     assert recommended.of_scores(scores, 3, 0.1, rounded).tolist() == [[1, 2, 3]]
 
@@ -185,7 +192,7 @@ def test_a_floor_changes_no_list(data, k, floor):
     own = np.array(data.draw(st.lists(shown, min_size=1, max_size=20)))
     best = sorted((-score, item) for item, score in enumerate(own) if score > -np.inf)[:k]
     expected = [item for _, item in best] + [0] * (k - len(best))
-    assert recommended.of_scores(own[None], k, floor=floor).tolist() == [expected]
+    assert recommended.of_scores(own[None], k, 0.0, exact(own[None]), floor).tolist() == [expected]
 
 
 @settings(max_examples=60)

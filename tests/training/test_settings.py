@@ -60,10 +60,16 @@ def test_what_is_neither_form_stops_with_place_and_value(form, problems):
         assert line.startswith(f"  end2end.{problem}")
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_is_no_64_bits_stops_before_training(seed):
+    with pytest.raises(ValidationError, match=r"seeds\.1\n  Input should be (greater|less)"):
+        settings(seeds=[2**63 - 1, seed])
+
+
 def test_a_seed_twice_stops_and_is_named():
     with pytest.raises(ValidationError) as caught:
         settings(seeds=[0, 1, 0])
     assert command.message(caught.value).endswith(
-        "seeds: Value error, a seed stands there twice; its training would be the same "
+        "seeds: Value error, a seed is listed twice; its training would be the same "
         "(found: [0, 1, 0])"
     )
