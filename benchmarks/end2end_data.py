@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from transformers import BertConfig, BertModel
 
 from benchmarks import measure
-from pipeline.content import encoders, image, store, text, timm_images
+from pipeline.content import encoders, image, specification, store, text, timm_images
 from pipeline.data import covers, prepare, readers, sequences, split, tables
 from pipeline.data.sequences import Lists
 from pipeline.training import batches
@@ -193,7 +193,7 @@ def text_encoder(folder: Path, scale: str, tokens: int | None) -> Path:
         tokens: that texts are cut to; none for the encoder's own limit.
     """
     name = "sentence-transformers/all-MiniLM-L6-v2"
-    spec = encoders.Spec(library="sentence-transformers", model=name, max_tokens=tokens)
+    spec = specification.Spec(library="sentence-transformers", model=name, max_tokens=tokens)
     if scale == "base":
         torch.manual_seed(SEED)
         small = text.SentenceEncoder.fetch(spec)
@@ -210,7 +210,7 @@ def image_encoder(folder: Path, scale: str) -> Path:
 
     Where the preset's weights are not there, its weights are random: the cost is the same.
     """
-    spec = encoders.Spec.model_validate(PRESET["encoders"]["image"])
+    spec = specification.Spec.model_validate(PRESET["encoders"]["image"])
     weights = ROOT / str(spec.weights)
     torch.manual_seed(SEED)
     if scale == "small" and weights.is_file():
@@ -220,7 +220,7 @@ def image_encoder(folder: Path, scale: str) -> Path:
         measure.say(f"{weights} is not there: the image encoder's weights are random")
         net = timm.create_model(spec.model, num_classes=0, pad_type=spec.options["pad_type"])
     else:
-        spec = encoders.Spec(library="timm", model="vit_base_patch32_224")
+        spec = specification.Spec(library="timm", model="vit_base_patch32_224")
         net = timm.create_model(spec.model, num_classes=0)
     spec = image.resolved(spec, timm_images.preprocess_of(net))
     encoders.save(timm_images.TimmEncoder(net, spec), folder)

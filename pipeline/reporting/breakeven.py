@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from pipeline.data.card import escape
 from pipeline.reporting import (
     captions,
     contrasts,
@@ -128,8 +129,8 @@ def document(points: Sequence[Point], picture: str) -> str:
     alt = "Test HR@10 of id, frozen and end2end over the number of users, and their difference"
     parts = [
         "# How many users it takes before end to end pays",
-        f"Target {markdown.escape(group.target)}, content {group.content}, user encoder "
-        f"{markdown.escape(group.user)}; every run starts from scratch.",
+        f"Target {escape(group.target)}, content {group.content}, user encoder "
+        f"{escape(group.user)}; every run starts from scratch.",
         verdict(points),
         ABOUT,
         f"![{alt}]({picture})",

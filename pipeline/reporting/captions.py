@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from pipeline.data.card import escape
 from pipeline.reporting import markdown, results, tables
 from pipeline.reporting.contrasts import ALPHA
 from pipeline.reporting.costs import SOURCE_TOWER, ZEROSHOT
@@ -182,7 +183,7 @@ def contrasts(found: Evidence) -> str:
 def unstated(found: Evidence) -> list[str]:
     """Say which differences were asked for of runs that are not there."""
     pairs = [f"{run} {markdown.MINUS} {base}" for run, base in found.unstated]
-    listed = ", ".join(map(markdown.escape, pairs))
+    listed = ", ".join(map(escape, pairs))
     why = "one of their runs is not in `runs`, or needs a source"
     return [f"Asked for, but {why}: {listed}."] if pairs else []
 
@@ -210,9 +211,9 @@ def summary(found: Evidence) -> list[str]:
     for one in found.contrasts:
         if one.metric == results.HR:
             pair = f"{tables.label(one.run)} {markdown.MINUS} {tables.label(one.base)}"
-            where = markdown.escape(one.group.target)
+            where = escape(one.group.target)
             if len(found.series()) > 1:
-                where += f" ({markdown.escape(one.group.content)}, {one.group.user})"
+                where += f" ({escape(one.group.content)}, {one.group.user})"
             points = f"{where} {markdown.signed(one.difference.mean)}"
             lines.setdefault(pair, {}).setdefault(one.reading, []).append(points)
     titles = {"not shown": "no difference shown", "capped": f"capped{tables.DAGGER}, no conclusion"}

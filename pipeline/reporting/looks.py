@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from pipeline.data import lists
 from pipeline.reporting import tables
 from pipeline.reporting.results import Outcome
-from pipeline.retrieval import evaluation
 
 # Colours that stay apart for colour-blind eyes (Okabe and Ito).
 GREY, BLUE, SKY, GREEN, RED = "#6e6e6e", "#0072B2", "#56B4E9", "#009E73", "#D55E00"
@@ -63,7 +63,7 @@ SLICES = {"in the source": (BLUE, -0.15, "o"), "not in the source": (RED, 0.15, 
 
 def name(run: str, is_capped: bool = False) -> str:
     """Show a run's name in a figure, where nothing is markup, with the mark of a cap."""
-    shown = tables.LABELS.get(run, run) if run in evaluation.SANITY else run
+    shown = tables.LABELS.get(run, run) if run in lists.SANITY else run
     return shown + tables.DAGGER * is_capped
 
 

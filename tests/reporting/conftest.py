@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import params
-from pipeline.data import files, sequences, tables
+from pipeline.data import files, lists, sequences, tables
 from pipeline.retrieval import evaluation, search, significance
 from stages import report
 
@@ -137,7 +137,7 @@ class World:
         qualities = QUALITY[target] | MORE
         about, rows = {}, []
         for run, quality in qualities.items():
-            trains = run not in evaluation.SANITY
+            trains = run not in lists.SANITY
             for seed in self.seeds if trains and run not in ZEROSHOT else self.seeds[:1]:
                 for part in evaluation.PARTS:
                     drawn = ranks(quality, self.rng)
