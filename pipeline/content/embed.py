@@ -15,10 +15,10 @@ import torch
 from pipeline.content import blocks, device, encoders, feed, processes, store
 from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
-from pipeline.content.progress import Progress
 from pipeline.content.spool import Spool
 from pipeline.content.text import TextContent
 from pipeline.data import covers, files, scratch
+from pipeline.data.progress import Progress
 from pipeline.machine import Machine
 
 

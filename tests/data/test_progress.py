@@ -1,6 +1,6 @@
 """What is said while something takes long."""
 
-from pipeline.content.progress import Progress
+from pipeline.data.progress import Progress
 
 
 def test_progress_has_rate_and_time_to_go(capsys, monkeypatch):
