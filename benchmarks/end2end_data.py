@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel
 
 from benchmarks import measure
 from pipeline.content import encoders, image, specification, store, text, timm_images
-from pipeline.data import covers, prepare, readers, sequences, split, tables
+from pipeline.data import covers, lists, prepare, readers, sequences, split, tables
 from pipeline.data.sequences import Lists
 from pipeline.training import batches
 from pipeline.training.negatives import Negatives
@@ -36,8 +36,6 @@ EXTRA = 7.25  # items of a history over the 5 that it has at least, on average: 
 SKEW = 0.8  # the item of rank r is drawn with r^-0.8
 TITLE = (23.9, 7.0, 5, 30)  # tokens: mean with both marks, standard deviation, least, most
 PICTURES = 256  # random ones, shared by the source's items
-
-MODALITIES = {"text": ["text"], "image": ["image"], "both": ["image", "text"]}  # by content
 
 
 class Scale(NamedTuple):
@@ -166,13 +164,13 @@ def embeddings(place: Place, content: str, found: Path) -> None:
 
     Args:
         place: the domain, whose folder gets `embeddings-CONTENT`.
-        content: of MODALITIES.
+        content: of lists.MODALITIES.
         found: a folder with an encoder a modality.
     """
     out = place.folder / f"embeddings-{content}"
     if out.exists():
         return
-    parts = {m: out / m if content == "both" else out for m in MODALITIES[content]}
+    parts = {m: out / m if content == "both" else out for m in lists.MODALITIES[content]}
     rng = np.random.default_rng(SEED)
     for modality, part in parts.items():
         encoder = encoders.load(found / modality)
