@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reporting import breakeven, looks, results, tables
+from pipeline.reporting import breakeven, looks, panels, results
 from pipeline.reporting.breakeven import DIFFERENCE, RUNS, TIMES, Point
 from pipeline.reporting.looks import INK
 
@@ -29,13 +29,8 @@ def draw(points: Sequence[Point]) -> Figure:
     lower.set_ylabel(f"{DIFFERENCE}, points")
     _users(lower, points)
     for axes in (upper, lower):
-        axes.tick_params(labelsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#eeeeee")
-    figure.legend(
-        handles=_legend(points), loc="outside lower center", ncols=4, frameon=False, fontsize=9,
-        handlelength=2.6, columnspacing=1.2,
-    )  # fmt: skip
+    panels.finish(figure, _legend(points), columns=4)
     return figure
 
 
@@ -101,15 +96,7 @@ def _legend(points: Sequence[Point]) -> list[Line2D]:
     marked = looks.capped(point.outcome for point in points) & {*RUNS}
     entries = [looks.handle(run, is_line=True, is_capped=run in marked) for run in RUNS]
     said = {point.differences[results.HR].reading for point in points}
-    for reading, claim in looks.READINGS.items():
-        if reading in said:
-            entries.append(
-                Line2D(
-                    [], [], color=claim.colour, linestyle=claim.line, marker=_marker(reading),
-                    linewidth=2, markerfacecolor=looks.face(claim),
-                    label=f"difference {reading}{tables.DAGGER * (reading == 'capped')}",
-                )
-            )  # fmt: skip
+    entries += [looks.claim_handle(one, _marker(one)) for one in looks.READINGS if one in said]
     return [*entries, looks.note()] if marked else entries
 
 

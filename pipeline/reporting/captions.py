@@ -170,14 +170,21 @@ def covers(found: Evidence, runs: set[str]) -> str:
 def contrasts(found: Evidence) -> str:
     """Say how the differences were judged."""
     runs = {run for one in found.contrasts for run in (one.run, one.base)}
-    seeds = ", and if it exceeds the standard deviation between seeds (±)"
     return (
         f"Test items, the same users in both runs; 95 % paired bootstrap intervals, "
-        f"{covers(found, runs)}. p is that of the paired randomisation test (if the runs were "
-        "alike, each user's difference would be as likely as its negative), corrected by Holm's "
-        f"method for all {len(found.contrasts)} differences of this table. *reading*: *capped* if "
-        f"one of the runs reached its cap; else *higher* or *lower* if p < {ALPHA} and the "
-        f"interval excludes 0{seeds if found.seeds > 1 else ''}; else *not shown*."
+        f"{covers(found, runs)}. {judged(len(found.contrasts), found.seeds)}"
+    )
+
+
+def judged(differences: int, seeds: int) -> str:
+    """Say how p and reading of so many differences were found."""
+    beyond = " and it exceeds the standard deviation between seeds (±)" if seeds > 1 else ""
+    return (
+        "p is that of the paired randomisation test (if the runs were alike, each user's "
+        "difference would be as likely as its negative), corrected by Holm's method for all "
+        f"{differences} differences of this page. *reading*: *capped* if one of the runs reached "
+        f"its cap; else *higher* or *lower* if p < {ALPHA} and the interval excludes 0{beyond}; "
+        "else *not shown*."
     )
 
 
@@ -217,8 +224,7 @@ def summary(found: Evidence) -> list[str]:
                 where += f" ({escape(one.group.content)}, {one.group.user})"
             points = f"{where} {markdown.signed(one.difference.mean)}"
             lines.setdefault(pair, {}).setdefault(one.reading, []).append(points)
-    titles = {"not shown": "no difference shown", "capped": f"capped{tables.DAGGER}, no conclusion"}
-    rows = [f"- **{pair}**: {_readings(by, titles)}" for pair, by in lines.items()]
+    rows = [f"- **{pair}**: {_readings(by)}" for pair, by in lines.items()]
     heading = "Test HR@10, differences in points of percent:"
     return [heading, "\n".join(rows)] if rows else []
 
@@ -234,5 +240,5 @@ def names(runs: set[str]) -> str:
     return ", ".join(f"`{run}`" for run in sorted(runs))
 
 
-def _readings(by: Mapping[str, Sequence[str]], titles: Mapping[str, str]) -> str:
-    return "; ".join(f"{titles.get(one, one)}: {', '.join(at)}" for one, at in by.items())
+def _readings(by: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{tables.READINGS.get(one, one)}: {', '.join(at)}" for one, at in by.items())

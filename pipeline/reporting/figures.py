@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reporting import divisions, looks, markdown, panels, results, tables
+from pipeline.reporting import divisions, looks, markdown, panels, results
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.costs import Costs
 from pipeline.reporting.looks import INK
@@ -72,14 +72,10 @@ def differences(stated: Sequence[Contrast]) -> Figure:
         axes.set_ylim(len(rows) - 0.5, -0.5)
 
     legend = [
-        Line2D(
-            [], [], color=claim.colour, linestyle=claim.line, marker=claim.marker, linewidth=2,
-            markerfacecolor=looks.face(claim),
-            label=reading + tables.DAGGER * (reading == "capped"),
-        )
+        looks.claim_handle(reading, claim.marker)
         for reading, claim in looks.READINGS.items()
         if any(one.reading == reading for one in chosen)
-    ]  # fmt: skip
+    ]
     height = 0.5 * max(map(len, by_target.values())) + 1.2
     return panels.grid(by_target, draw, height, "difference in test HR@10, points", legend)
 

@@ -92,6 +92,16 @@ def handle(run: str, is_line: bool, is_capped: bool) -> Line2D:
     )  # fmt: skip
 
 
+def claim_handle(reading: str, marker: str) -> Line2D:
+    """Make the entry of a legend that says what a difference's look means."""
+    claim = READINGS[reading]
+    return Line2D(
+        [], [], color=claim.colour, linestyle=claim.line, marker=marker, linewidth=2,
+        markerfacecolor=face(claim),
+        label=f"claimed: {reading}" if claim.is_filled else tables.READINGS.get(reading, reading),
+    )  # fmt: skip
+
+
 def dagger(axes: Axes, x: float, y: float) -> None:
     """Mark a point of a capped run."""
     axes.annotate(tables.DAGGER, (x, y), (5, 2), textcoords="offset points", color=INK, fontsize=10)

@@ -15,6 +15,8 @@ from pipeline.retrieval.significance import Estimate
 
 DAGGER = "†"
 LABELS = {"itemknn": "itemKNN", "contentknn": "content kNN"}
+# How the readings of a difference are said, where not by their own names.
+READINGS = {"not shown": "no difference shown", "capped": f"capped{DAGGER}, no conclusion"}
 PARTS = {"test": "test", "valid": "validation"}
 
 
@@ -49,15 +51,18 @@ def contrasts(stated: Iterable[Contrast]) -> str:
             *map(escape, one.group),
             f"{label(one.run)} {markdown.MINUS} {label(one.base)}",
         )
-        mark = DAGGER if one.capped else ""
-        sd = "" if one.sd is None else f" ± {markdown.percent(one.sd)}"
-        difference = f"{interval(one.difference, markdown.signed)}{sd}{mark}"
-        cells = [difference, markdown.probability(one.p), one.reading]
-        rows.setdefault(key, []).extend(cells)
+        rows.setdefault(key, []).extend(judged(one))
     header = ["target", "content", "user encoder", "difference"]
     for metric in results.METRICS:
         header += [f"{title(metric)}, points", "p (Holm)", "reading"]
     return markdown.table(header, [[*key, *cells] for key, cells in rows.items()], numbers_from=4)
+
+
+def judged(one: Contrast) -> list[str]:
+    """Show a difference in cells: it with its spread between seeds and its mark, p, its reading."""
+    sd = "" if one.sd is None else f" ± {markdown.percent(one.sd)}"
+    shown = f"{interval(one.difference, markdown.signed)}{sd}{DAGGER * one.capped}"
+    return [shown, markdown.probability(one.p), one.reading]
 
 
 def overlap(shared: Mapping[str, Overlap]) -> str:

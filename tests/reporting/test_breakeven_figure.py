@@ -104,7 +104,7 @@ def test_capped_points_carry_the_dagger(points):
     (legend,) = upper.figure.legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names == [
-        "id", "frozen", "end2end†", "difference not shown", "difference capped†",
+        "id", "frozen", "end2end†", "no difference shown", "capped†, no conclusion",
         "stopped by its cap",
     ]  # fmt: skip
 
@@ -112,7 +112,7 @@ def test_capped_points_carry_the_dagger(points):
 def test_the_legend_names_the_readings_there_are(points):
     figure = breakeven_figure.draw(points({100: HIGHER, 200: LOWER}))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["id", "frozen", "end2end", "difference higher", "difference lower"]
+    assert names == ["id", "frozen", "end2end", "claimed: higher", "claimed: lower"]
 
 
 @pytest.mark.parametrize(

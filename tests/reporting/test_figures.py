@@ -133,7 +133,7 @@ def test_capped_differences_are_dashed_and_marked(drawn, capped):
         assert line.get_color() != looks.LIGHT
         if is_capped:
             assert mark.get_markerfacecolor() == "white"
-    assert legend(figure)["capped†"].get_linestyle() == "--"
+    assert legend(figure)["capped†, no conclusion"].get_linestyle() == "--"
 
 
 def test_differences_say_their_reading_without_their_colour():
