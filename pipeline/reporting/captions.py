@@ -99,7 +99,8 @@ class Figure(NamedTuple):
 FIGURES = {
     "scores": Figure(
         "Bars of test HR@10 of every run with its interval, a panel a target",
-        "Bars are test HR@10 with 95 % intervals over users, upright marks validation: a mark far "
+        "Bars are test HR@10 with 95 % intervals over users; their colour is the encoder, hatched "
+        "runs start from the source's model. Diamonds are validation: a diamond far "
         "from its bar is a run that does otherwise on other items.",
     ),
     "differences": Figure(
@@ -118,7 +119,9 @@ FIGURES = {
     "slices": Figure(
         "Test HR@10 of every run, apart for held-out items that the source has and has not, a "
         "panel a target",
-        "Two marks a run: users whose held-out item the source shares, and the others.",
+        "Two marks a run: users whose held-out item the source shares, and the others; how many "
+        "stands above each panel. A slice of fewer than 20 users is left out. An open mark is a "
+        "slice all of which missed (or hit): its interval has no width, and yet nothing is sure.",
     ),
     "curves": Figure(
         "Validation HR@10 of every run over its epochs, a panel a target",

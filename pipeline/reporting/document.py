@@ -5,20 +5,24 @@ from functools import partial
 from typing import Any
 
 from pipeline.data.card import escape
-from pipeline.reporting import captions, cards, cost_tables, divisions, results, tables
+from pipeline.reporting import captions, cards, cost_tables, divisions, results, setting, tables
 from pipeline.reporting.evidence import Evidence
 from pipeline.reporting.gallery import Picture
 from pipeline.reporting.results import Outcome
 
 
-def write(found: Evidence, pictures: Mapping[str, Sequence[Picture]]) -> str:
+def write(
+    found: Evidence, pictures: Mapping[str, Sequence[Picture]], encoders: Mapping[str, Any]
+) -> str:
     """Write the report.
 
     Args:
         found: what was found.
         pictures: by content-user encoder, its figures.
+        encoders: by modality, a name or a specification.
     """
-    parts = ["# Frozen or end to end", *captions.summary(found), *captions.reading(found)]
+    parts = ["# Frozen or end to end", setting.line(found, encoders), *captions.summary(found)]
+    parts += [*captions.reading(found), setting.runs(found)]
     for (content, user), outcomes in found.series().items():
         parts.append(f"## Content {escape(content)}, user encoder {escape(user)}")
         parts += _scores(outcomes, found)

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from pipeline.data import lists
 from pipeline.reporting import tables
@@ -59,6 +60,14 @@ READINGS = {
     "capped": Claim(GREY, "--", "o", is_filled=False),
 }
 SLICES = {"in the source": (BLUE, -0.15, "o"), "not in the source": (RED, 0.15, "s")}
+COLOURS = {  # what those of bars mean
+    GREY: "item ids",
+    BLUE: "frozen",
+    SKY: "paper's head",
+    RED: "end to end",
+    GREEN: "source-tuned",
+    LIGHT: "no training",
+}
 
 
 def name(run: str, is_capped: bool = False) -> str:
@@ -90,6 +99,20 @@ def handle(run: str, is_line: bool, is_capped: bool) -> Line2D:
         [], [], color=style.colour, linestyle=style.line if is_line else "",
         marker=style.marker, markerfacecolor=face(style), label=name(run, is_capped),
     )  # fmt: skip
+
+
+def meanings(runs: Iterable[str]) -> list[Patch]:
+    """Make the entries of a legend that say what colours and hatches of runs' bars mean."""
+    styles = [STYLES.get(run, SANITY) for run in runs]
+    drawn = {style.colour for style in styles}
+    made = [Patch(color=one, label=title) for one, title in COLOURS.items() if one in drawn]
+    if any(style.hatch for style in styles):
+        label = "from the source"
+        made.append(Patch(facecolor=INK, edgecolor="white", hatch="///", label=label))
+    if not all(style.is_filled for style in styles):
+        label = "zero-shot"
+        made.append(Patch(facecolor="white", edgecolor=INK, label=label))
+    return made
 
 
 def claim_handle(reading: str, marker: str) -> Line2D:

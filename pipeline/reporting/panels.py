@@ -38,7 +38,7 @@ def grid(
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    entries = min(2 * columns, 5, len(legend))  # in a row
+    entries = max(1, min(2 * columns, 5, len(legend)))  # in a row
     below = 0.3 + 0.2 * -(-len(legend) // entries)
     figure = Figure(figsize=(1.6 + 3.6 * columns, height * rows + below), layout="constrained")
     cells: np.ndarray = figure.subplots(rows, columns, squeeze=False)

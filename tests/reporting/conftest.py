@@ -44,6 +44,7 @@ sources: [old]
 targets: [near, far]
 contents: [text]
 users: [sasrec]
+encoders: {text: {library: sentence-transformers, model: some/bert}, image: /a/folder}
 seeds: SEEDS
 runs:
   pretrain_frozen: [frozen]
