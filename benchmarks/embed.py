@@ -15,7 +15,7 @@ import torch
 import typer
 
 from benchmarks import measure
-from pipeline.content import device, embed, encoders, store
+from pipeline.content import blocks, device, embed, encoders, specification, store
 from pipeline.content.specification import Preprocess, Spec
 from pipeline.content.timm_images import TimmEncoder
 from pipeline.machine import Machine
@@ -46,7 +46,7 @@ class Case(NamedTuple):
     """One kind of content, and what encodes it."""
 
     name: str
-    encoder: encoders.Encoder
+    encoder: blocks.Encoder
     prepared: Path
     packed: Path | None
 
@@ -70,7 +70,7 @@ def main(
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        text = encoders.fetch(encoders.resolve(TEXT, "text"), folder / "encoder")
+        text = encoders.fetch(specification.resolve(TEXT, "text"), folder / "encoder")
         made = [texts(folder / kind, text, n, mean) for kind, mean in TOKENS.items()]
         for case in [*made, covers(folder / "covers", n)]:
             measure.say(f"{case.name}: {n:,} items on {device.name(where)}")
@@ -80,7 +80,7 @@ def main(
     measure.write_run(NAME, results, table(found, n, settings.embed_batch))
 
 
-def texts(prepared: Path, encoder: encoders.Encoder, n: int, mean: int) -> Case:
+def texts(prepared: Path, encoder: blocks.Encoder, n: int, mean: int) -> Case:
     """Write a prepared domain of n texts of `mean` tokens on average."""
     rng = np.random.default_rng(0)
     # Whole words of the vocabulary: a token each.
@@ -157,7 +157,7 @@ def compare(
 
 
 def forward(
-    encoder: encoders.Encoder,
+    encoder: blocks.Encoder,
     ready: list[dict[str, torch.Tensor]],
     take: Callable[[torch.Tensor], None],
 ) -> None:

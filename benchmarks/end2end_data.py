@@ -16,8 +16,8 @@ from ruamel.yaml import YAML
 from transformers import BertConfig, BertModel
 
 from benchmarks import measure
-from pipeline.content import encoders, image, store, text, timm_images
-from pipeline.data import covers, prepare, readers, sequences, split, tables
+from pipeline.content import encoders, image, specification, store, text, timm_images
+from pipeline.data import covers, lists, prepare, readers, sequences, split, tables
 from pipeline.data.sequences import Lists
 from pipeline.training import batches
 from pipeline.training.negatives import Negatives
@@ -36,8 +36,6 @@ EXTRA = 7.25  # items of a history over the 5 that it has at least, on average: 
 SKEW = 0.8  # the item of rank r is drawn with r^-0.8
 TITLE = (23.9, 7.0, 5, 30)  # tokens: mean with both marks, standard deviation, least, most
 PICTURES = 256  # random ones, shared by the source's items
-
-MODALITIES = {"text": ["text"], "image": ["image"], "both": ["image", "text"]}  # by content
 
 
 class Scale(NamedTuple):
@@ -166,13 +164,13 @@ def embeddings(place: Place, content: str, found: Path) -> None:
 
     Args:
         place: the domain, whose folder gets `embeddings-CONTENT`.
-        content: of MODALITIES.
+        content: of lists.MODALITIES.
         found: a folder with an encoder a modality.
     """
     out = place.folder / f"embeddings-{content}"
     if out.exists():
         return
-    parts = {m: out / m if content == "both" else out for m in MODALITIES[content]}
+    parts = {m: out / m if content == "both" else out for m in lists.MODALITIES[content]}
     rng = np.random.default_rng(SEED)
     for modality, part in parts.items():
         encoder = encoders.load(found / modality)
@@ -193,7 +191,7 @@ def text_encoder(folder: Path, scale: str, tokens: int | None) -> Path:
         tokens: that texts are cut to; none for the encoder's own limit.
     """
     name = "sentence-transformers/all-MiniLM-L6-v2"
-    spec = encoders.Spec(library="sentence-transformers", model=name, max_tokens=tokens)
+    spec = specification.Spec(library="sentence-transformers", model=name, max_tokens=tokens)
     if scale == "base":
         torch.manual_seed(SEED)
         small = text.SentenceEncoder.fetch(spec)
@@ -210,7 +208,7 @@ def image_encoder(folder: Path, scale: str) -> Path:
 
     Where the preset's weights are not there, its weights are random: the cost is the same.
     """
-    spec = encoders.Spec.model_validate(PRESET["encoders"]["image"])
+    spec = specification.Spec.model_validate(PRESET["encoders"]["image"])
     weights = ROOT / str(spec.weights)
     torch.manual_seed(SEED)
     if scale == "small" and weights.is_file():
@@ -220,7 +218,7 @@ def image_encoder(folder: Path, scale: str) -> Path:
         measure.say(f"{weights} is not there: the image encoder's weights are random")
         net = timm.create_model(spec.model, num_classes=0, pad_type=spec.options["pad_type"])
     else:
-        spec = encoders.Spec(library="timm", model="vit_base_patch32_224")
+        spec = specification.Spec(library="timm", model="vit_base_patch32_224")
         net = timm.create_model(spec.model, num_classes=0)
     spec = image.resolved(spec, timm_images.preprocess_of(net))
     encoders.save(timm_images.TimmEncoder(net, spec), folder)

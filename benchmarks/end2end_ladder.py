@@ -64,7 +64,7 @@ def climb(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any]:
         first to it, and of the one before to it.
     """
     first = sides.reference(setup, case)
-    fed = sides.feed(setup, sides.work(setup, case, "bce"))
+    fed = sides.feed(sides.work(setup, case, "bce"))
     few = (setup.reference_users, setup.reference_steps)
 
     def theirs(step: ninerec_step.Step, users: int, times: int) -> Rung:

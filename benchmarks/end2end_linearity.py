@@ -22,7 +22,7 @@ def compare(setup: sides.Setup, case: sides.Case, repeats: int) -> dict[str, Any
         those with the users that all other parts time; bytes that each user takes.
     """
     theirs = sides.reference(setup, case)
-    fed = sides.feed(setup, sides.work(setup, case, "bce"))
+    fed = sides.feed(sides.work(setup, case, "bce"))
     few = setup.reference_users
     a_user = memory.apart(needed, setup, case)
     sizes = numbers(few, setup.users, int(ROOM * memory.whole(theirs.where) / a_user))
@@ -48,7 +48,7 @@ def needed(setup: sides.Setup, case: sides.Case) -> float:
     Beside what is kept for the gradient, a pass of all slots holds the largest layers of all.
     """
     step = sides.reference(setup, case)
-    fed = sides.feed(setup, sides.work(setup, case, "bce"))
+    fed = sides.feed(sides.work(setup, case, "bce"))
     before = memory.held(step.where)
     step.gradients(sides.slots(fed, 0, setup.reference_users))
     return (memory.peak(step.where) - before) / setup.reference_users

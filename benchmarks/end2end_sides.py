@@ -126,14 +126,13 @@ def begin(setup: Setup, made: runs.Work, model: Recommender, joint: bool) -> Our
     """Begin a phase; no checkpoint falls due in it."""
     plan = made.plan(made.points()[0], joint)
     phase = loop.Phase(model, plan, data.SEED, Keeper(setup.folder / "checkpoint", math.inf))
-    return Ours(made, phase, feed(setup, made))
+    return Ours(made, phase, feed(made))
 
 
-def feed(setup: Setup, made: runs.Work) -> batches.Batches:
-    """Make the batches of a run."""
-    parts, own = made.split, made.settings.training
-    users, drawn = setup.users, own.negatives
-    return batches.Batches(parts.train, parts.candidates, users, own.loss, drawn, data.SEED)
+def feed(made: runs.Work) -> batches.Batches:
+    """Make the batches of a run, the same in each of its phases."""
+    plan = made.plan(made.points()[0], joint=False)
+    return batches.of_plan(made.split, plan, None, data.SEED)
 
 
 def reference(

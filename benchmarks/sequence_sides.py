@@ -33,7 +33,6 @@ PREFIXES = 2048  # its own default
 THREADS = 2  # what the peers' scripts set
 WIDTH = 64
 ENCODER = SasrecSettings(blocks=2, heads=2, norm="pre", activation="gelu", expansion=4, dropout=0.2)
-ITEMS_A_PASS = 16_384
 
 
 class Outcome(NamedTuple):
@@ -167,7 +166,7 @@ def ours(expansion: int, place: Path, length: int, epochs: int) -> Outcome:
         seconds.append(time.perf_counter() - began)
         phase.state.epoch, phase.state.step = epoch + 1, 0
     began = time.perf_counter()
-    hr, ndcg = objective.validate(model, parts, ITEMS_A_PASS)
+    hr, ndcg = objective.validate(model, parts, recommender.ITEMS_A_PASS)
     return Outcome(statistics.median(seconds), time.perf_counter() - began, hr, ndcg)
 
 

@@ -18,7 +18,6 @@ from pipeline.data.files import Stop
 from pipeline.reporting import breakeven, breakeven_figure, breakeven_params, panels
 from pipeline.reporting.results import Group
 
-TREES = Path(".worktrees")  # where `stages.preset` makes them
 WHICH = typer.Option(help="which one, if the preset lists several")
 
 
@@ -46,15 +45,15 @@ def main(
     """Run a preset with each number of users and draw what end to end adds to frozen."""
     numbers = breakeven_params.numbers(users)
     group, seeds = read(preset, target, content, user_encoder)
-    presets = [write(preset, group, number) for number in numbers]
-    trees = [one.with_suffix("") for one in presets]
+    written = [write(preset, group, number) for number in numbers]
+    trees = [one.with_suffix("") for one in written]
 
     # Of the most users, prepared first, it is known soon whether there are so many.
     laid_out = ["--unpack", str(unpack), "--data", data or preset.stem] if unpack else []
-    run(presets[-1], scratch, *laid_out, f"prepare@{group.target}")
+    run(written[-1], scratch, *laid_out, f"prepare@{group.target}")
     card = files.read_json(trees[-1] / cards / group.target / "prepare" / "card.json")
     breakeven_params.check(group.target, numbers, card["users"])
-    for one in presets:
+    for one in written:
         run(one, scratch)
 
     check_code(trees)
@@ -85,7 +84,7 @@ def write(preset: Path, group: Group, users: int) -> Path:
     """Write the preset of one number of users, beside the work tree that will run it."""
     content = presets.read(preset)
     breakeven_params.narrow(content, group, users)
-    path = TREES / f"{preset.stem}-{users}.yaml"
+    path = presets.TREES / f"{preset.stem}-{users}.yaml"
     path.parent.mkdir(exist_ok=True)
     YAML().dump(content, path)
     return path

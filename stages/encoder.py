@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline import command
-from pipeline.content import encoders
+from pipeline.content import encoders, specification
 from pipeline.params import Params
 
 
 class Encode(Params):
     """What it reads of params.yaml."""
 
-    encoders: encoders.Encoders
+    encoders: specification.Encoders
 
 
 def main(
@@ -23,7 +23,7 @@ def main(
     """Get the encoder that params.yaml names for a modality."""
     named = Encode.load().encoders
     entry = {"text": named.text, "image": named.image}[modality]
-    encoder = encoders.fetch(encoders.resolve(entry, modality), out)
+    encoder = encoders.fetch(specification.resolve(entry, modality), out)
     typer.echo(f"encoder: {encoder.spec.model}, {encoder.width} dimensions -> {out}")
 
 

@@ -19,7 +19,6 @@ from pipeline.data.files import Stop
 from pipeline.params import FILE
 
 CODE = ("pipeline", "stages", "dvc.yaml", "requirements.txt")
-TREES = Path(".worktrees")
 
 
 def git(*words: str) -> str:
@@ -36,7 +35,7 @@ def git(*words: str) -> str:
 
 def work_tree(name: str) -> Path:
     """Make, or bring to the present commit, the work tree of a preset."""
-    tree = TREES / name
+    tree = presets.TREES / name
     git("worktree", "prune")
     if (tree / ".git").exists():
         git("-C", str(tree), "checkout", "--quiet", "--force", "--detach", git("rev-parse", "HEAD"))

@@ -1,7 +1,7 @@
 """Stage `report`: tables, differences, slices, costs and figures from all that was found."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,7 @@ class Report(Params):
     targets: list[str]
     contents: list[str]
     users: list[str]
+    encoders: dict[str, Any]  # named, not read
     runs: lists.Runs
     seeds: list[int]
     report: lists.Reporting
@@ -48,7 +49,7 @@ def main(
         }
         drawn = gallery.draw(found, curves, part)
         plots.write(part, found, curves)
-        files.write_text(part / "report.md", document.write(found, drawn))
+        files.write_text(part / "report.md", document.write(found, drawn, p.encoders))
     stated = f"{len(found.contrasts)} differences stated"
     typer.echo(f"report: {len(found.outcomes)} groups of runs, {stated} -> {out / 'report.md'}")
 

@@ -1,14 +1,12 @@
 """Command `verify`: a download of NineRec beside its published statistics. No stage of the flow."""
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from pipeline import command
-from pipeline.content.progress import Progress
 from pipeline.data.files import Stop
 from pipeline.download import cover_check, release, survey, verify
 
@@ -53,7 +51,7 @@ def main(
             continue
         typer.echo(f"verify: {name}", err=True)
         found = survey.survey(folder)
-        checked = cover_check.check(shots, found.items, most, size, threads, known, _begin(name))
+        checked = cover_check.check(name, shots, found.items, most, size, threads, known)
         on_disk = _bytes(folder, shots, shares=release.PUBLISHED[name].covers is not None)
         order = None if columns == "any" else columns
         published = release.PUBLISHED[name]
@@ -85,11 +83,6 @@ def _bytes(folder: Path, shots: Path, shares: bool) -> int:
     is_within = shots.is_relative_to(folder) and not shots.is_symlink()
     beside = 0 if shares or is_within else verify.bytes_of(shots)
     return verify.bytes_of(folder) + beside
-
-
-def _begin(name: str) -> Callable[[int], Callable[[int], None]]:
-    """Make what tells how far the covers of a data set are."""
-    return lambda total: Progress(f"verify: {name}, covers", total).advance
 
 
 def _say(verdicts: list[verify.Verdict], size: int) -> None:

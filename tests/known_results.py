@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from pipeline.data import files
+from pipeline.data import files, lists
 from pipeline.retrieval import evaluation, search
 
 PARTS = evaluation.PARTS
@@ -29,7 +29,7 @@ def write(root, group, users, hits, seeds=(0,), capped=(), seconds=None):
         for seed, first in zip(seeds, several, strict=True):
             rows += [evaluation.table(run, seed, part, ranks(first, users)) for part in PARTS]
         about[run] = {"capped": run in capped, **shown(seeds)}
-    for run in evaluation.SANITY:
+    for run in lists.SANITY:
         rows += [evaluation.table(run, None, part, ranks(0, users)) for part in PARTS]
         about[run] = shown()
     folder = root / "evaluate" / "-".join(group)

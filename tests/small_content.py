@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.content import encoders, store
+from pipeline.content import encoders, specification, store
 from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from tests.content.conftest import TEXTS, bert, clip, pack
@@ -24,8 +24,8 @@ def public(bert, clip, tmp_path_factory):
     config = json.loads((calm / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (calm / "config.json").write_text(json.dumps(config))
-    encoders.fetch(encoders.resolve(str(calm), "text"), folder / "text")
-    encoders.fetch(encoders.resolve(str(clip), "image"), folder / "image")
+    encoders.fetch(specification.resolve(str(calm), "text"), folder / "text")
+    encoders.fetch(specification.resolve(str(clip), "image"), folder / "image")
     return folder
 
 

@@ -48,8 +48,8 @@ def test_shared_covers_may_lie_beside_their_data_set(download, verified):
 
 
 def test_a_large_download_says_how_far_it_is(download, monkeypatch, capsys):
-    monkeypatch.setattr("pipeline.content.progress.QUIET", -100.0)
-    monkeypatch.setattr("pipeline.content.progress.FILE", 0.0)
+    monkeypatch.setattr("pipeline.data.progress.QUIET", -100.0)
+    monkeypatch.setattr("pipeline.data.progress.FILE", 0.0)
     with pytest.raises(typer.Exit):
         stage.main(download, dataset=["Whole"])
     assert re.search(r"verify: Whole, covers: 6 of 6, [\d,]+/s, ETA 0 s", capsys.readouterr().err)

@@ -12,20 +12,20 @@ import numpy as np
 import polars as pl
 import torch
 
-from pipeline.content import device, encoders, feed, processes, store
+from pipeline.content import blocks, device, encoders, feed, processes, store
 from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
-from pipeline.content.progress import Progress
 from pipeline.content.spool import Spool
 from pipeline.content.text import TextContent
 from pipeline.data import covers, files, scratch
+from pipeline.data.progress import Progress
 from pipeline.machine import Machine
 
 
 class Job(NamedTuple):
     """One modality to embed."""
 
-    encoder: encoders.Encoder
+    encoder: blocks.Encoder
     content: Content
 
 
@@ -90,7 +90,7 @@ def spent(jobs: Mapping[str, Job], seconds: float, where: torch.device) -> dict[
     }
 
 
-def content(encoder: encoders.Encoder, prepared: Path, packed: Path | None) -> Content:
+def content(encoder: blocks.Encoder, prepared: Path, packed: Path | None) -> Content:
     """Open what an encoder reads of a domain.
 
     Args:

@@ -5,14 +5,10 @@ from pathlib import Path
 
 import torch
 
-from pipeline.content import blocks, lora, open_clip_images, specification, text, timm_images
+from pipeline.content import lora, open_clip_images, specification, text, timm_images
+from pipeline.content.blocks import Encoder
+from pipeline.content.specification import Spec
 from pipeline.data import files
-
-Encoder = blocks.Encoder
-Entry = specification.Entry
-Encoders = specification.Encoders
-Spec = specification.Spec
-resolve = specification.resolve
 
 LIBRARIES: dict[str, type[Encoder]] = {
     "sentence-transformers": text.SentenceEncoder,

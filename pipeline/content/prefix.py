@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pipeline.content import device, embed, encoders, processes
 from pipeline.content.blocks import CHUNK, HIDDEN, MASK, Content, Encoder
-from pipeline.content.progress import Progress
 from pipeline.data import files, scratch
+from pipeline.data.progress import Progress
 from pipeline.machine import PrefixCache
 
 GPU_CHUNK = 256  # items a pass there; fixed, as CHUNK is, so that filling again gives equal bytes

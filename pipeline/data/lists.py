@@ -23,6 +23,13 @@ ORDER = {
     "frozen_zeroshot": "frozen_transfer",
     "tuned_zeroshot": "tuned_transfer",
 }
+STARTS_FROM = {  # whose training on the source a run starts from
+    "frozen_transfer": "frozen",
+    "frozen_zeroshot": "frozen",
+    "tuned_transfer": "end2end",
+    "tuned_zeroshot": "end2end",
+    "end2end_transfer": "end2end",
+}
 SANITY = ("popularity", "itemknn", "contentknn")  # beside the runs: recommenders without training
 MODALITIES = {"text": ["text"], "image": ["image"], "both": ["text", "image"]}  # of a content
 FLOW = Path("dvc.yaml")
@@ -231,12 +238,8 @@ def _check_runs(lists: Lists) -> None:
                 stop(f"runs.{field}: {name!r}", f"it may list {allowed}")
     if not lists.sources:
         return
-    needs = {
-        "frozen_transfer": "pretrain_frozen",
-        "tuned_transfer": "pretrain_end2end",
-        "end2end_transfer": "pretrain_end2end",
-    }
-    for field, needed in needs.items():
+    for run, start in STARTS_FROM.items():
+        field, needed = ORDER[run], f"pretrain_{start}"
         if runs[field] and not runs[needed]:
             stop(
                 f"runs.{field}: {runs[field]}, but runs.{needed}: []",

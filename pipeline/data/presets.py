@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from pipeline.data import lists
 
 BASE = "base"  # names the whole file that a preset changes, as seen from the preset's folder
+TREES = Path(".worktrees")  # of `stages.preset`, one a preset
 DATA = Path(".data")  # raw data that git ignores; presets name it as if it were here
 
 

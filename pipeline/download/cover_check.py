@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.data import covers, decoding, files
+from pipeline.data.progress import Progress
 
 SEED = 0  # of a sample
 
@@ -26,24 +27,24 @@ class Checked(NamedTuple):
 
 
 def check(
+    name: str,
     folder: Path,
     items: Sequence[str],
     most: int | None,
     size: int,
     threads: int,
     known: dict[Path, str | None],
-    begin: Callable[[int], Callable[[int], None]],
 ) -> Checked:
     """Look for each item's cover, and decode those there are, or a sample of them.
 
     Args:
+        name: the data set's.
         folder: the folder of covers.
         items: the items' ids.
         most: how many covers to decode, drawn at random; None: all.
         size: pixels of a side that the pipeline will make of them.
         threads: that decode at once; 0: as many as `covers.pack` has.
         known: what was found of a file before, which is not decoded again; added to.
-        begin: told how many covers will be decoded, gives what to call with each number done.
     """
     try:
         found = covers.by_id(covers.listing(folder))
@@ -56,14 +57,14 @@ def check(
         paths = [paths[place] for place in drawn]
     new = [path for path in paths if path not in known]
     began = time.monotonic()
-    advance = begin(len(new))
+    progress = Progress(f"verify: {name}, covers", len(new))
     Image.init()  # load the decoders before the threads ask for them
     workers = ThreadPoolExecutor(threads or covers.at_once())
     with warnings.catch_warnings(), workers:
         warnings.simplefilter("ignore")  # what Pillow warns of is refused in `read`, or harmless
         for path, why in zip(new, workers.map(lambda p: _why_not(p, size), new), strict=True):
             known[path] = why
-            advance(1)
+            progress.advance(1)
     broken = {path.name: why for path in paths if (why := known[path]) is not None}
     rate = len(new) / (time.monotonic() - began)
     return Checked(missing, broken, len(paths), rate, fault="")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from pipeline.data.card import escape
 from pipeline.reporting import (
     captions,
     contrasts,
@@ -128,8 +129,8 @@ def document(points: Sequence[Point], picture: str) -> str:
     alt = "Test HR@10 of id, frozen and end2end over the number of users, and their difference"
     parts = [
         "# How many users it takes before end to end pays",
-        f"Target {markdown.escape(group.target)}, content {group.content}, user encoder "
-        f"{markdown.escape(group.user)}; every run starts from scratch.",
+        f"Target {escape(group.target)}, content {group.content}, user encoder "
+        f"{escape(group.user)}; every run starts from scratch.",
         verdict(points),
         ABOUT,
         f"![{alt}]({picture})",
@@ -164,7 +165,6 @@ def verdict(points: Sequence[Point]) -> str:
             "tried, `end2end` is not shown to be higher than `frozen` in test HR@10. Differences "
             "in points of percent:"
         )
-    titles = {"not shown": "no difference shown", "capped": f"capped{tables.DAGGER}, no conclusion"}
     lines = []
     for reading in looks.READINGS:
         shown = [
@@ -173,7 +173,7 @@ def verdict(points: Sequence[Point]) -> str:
             if one.reading == reading
         ]
         if shown:
-            lines.append(f"- {titles.get(reading, reading)}: {', '.join(shown)}")
+            lines.append(f"- {tables.READINGS.get(reading, reading)}: {', '.join(shown)}")
     return "\n".join([said, "", *lines])
 
 
@@ -181,17 +181,12 @@ def scores(points: Sequence[Point], metric: str) -> str:
     """Set the runs and the difference side by side: a row a number of users."""
     rows = []
     for point in points:
-        one = point.differences[metric]
-        sd = "" if one.sd is None else f" ± {markdown.percent(one.sd)}"
         rows.append(
             [
                 markdown.count(point.users),
                 markdown.count(point.outcome.counts["candidates"]),
                 *(tables.cell(point.outcome.results[run], "test", metric) for run in RUNS),
-                f"{tables.interval(one.difference, markdown.signed)}{sd}"
-                f"{tables.DAGGER * one.capped}",
-                markdown.probability(one.p),
-                one.reading,
+                *tables.judged(point.differences[metric]),
             ]
         )
     header = ["users", "candidates", *(f"{run}, {tables.title(metric)}" for run in RUNS)]
@@ -221,17 +216,12 @@ def ratio(point: Point) -> str:
 
 def _reading(points: Sequence[Point]) -> str:
     """Say what the numbers of the page are and cover."""
-    seeds = len(points[0].seeds)
+    seeds, differences = len(points[0].seeds), len(points) * len(results.METRICS)
     trainings = "one training" if seeds == 1 else f"the mean of {seeds} trainings"
     spread = f"; ± is the standard deviation between the {seeds} seeds" if seeds > 1 else ""
-    beyond = ", and if it exceeds the standard deviation between seeds" if seeds > 1 else ""
     return (
         f"Numbers are percent of the test, with 95 % bootstrap intervals in brackets: over users, "
-        f"{trainings}{spread}. p is that of the paired randomisation test, corrected by Holm's "
-        f"method for the {len(points) * len(results.METRICS)} differences of this page. "
-        f"*reading*: a difference is higher or lower if p < {contrasts.ALPHA} and its interval "
-        f"excludes 0{beyond}; otherwise it is not shown, and *capped* if one of its runs reached "
-        "its cap."
+        f"{trainings}{spread}. {captions.judged(differences, seeds)}"
     )
 
 

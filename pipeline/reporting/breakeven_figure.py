@@ -7,11 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reporting import breakeven, looks, results, tables
+from pipeline.reporting import breakeven, looks, panels, results
 from pipeline.reporting.breakeven import DIFFERENCE, RUNS, TIMES, Point
 from pipeline.reporting.looks import INK
 
 MARKERS = {"higher": "^", "lower": "v"}  # of looks.READINGS, where higher is up
+LINE = 3  # points that a line may join: of two it would promise what lies between
 APART, MARGIN = 0.006, 0.1  # shares of the x axis: between two runs' marks, beside them all
 TICK, WIDTHS = 0.85, (6.2, 14.0)  # inches: of a tick's label; the least and most of the figure
 
@@ -23,19 +24,16 @@ def draw(points: Sequence[Point]) -> Figure:
     for place, run in enumerate(RUNS):
         _run(upper, points, run, _span(points) ** (APART * (place - 1)))
     _difference(lower, points)
-    upper.set_title(points[0].outcome.group.target, fontsize=11, loc="left", parse_math=False)
-    upper.set_ylabel("HR@10, %")
+    seeds = len(points[0].seeds)
+    title = f"{', '.join(points[0].outcome.group)}, {seeds} seed{'s' * (seeds > 1)}"
+    upper.set_title(title, fontsize=11, loc="left", parse_math=False)
+    upper.set_ylabel("test HR@10, %")
     upper.set_ylim(bottom=0)
     lower.set_ylabel(f"{DIFFERENCE}, points")
     _users(lower, points)
     for axes in (upper, lower):
-        axes.tick_params(labelsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#eeeeee")
-    figure.legend(
-        handles=_legend(points), loc="outside lower center", ncols=4, frameon=False, fontsize=9,
-        handlelength=2.6, columnspacing=1.2,
-    )  # fmt: skip
+    panels.finish(figure, _legend(points), columns=4)
     return figure
 
 
@@ -46,8 +44,9 @@ def _run(axes: Axes, points: Sequence[Point], run: str, apart: float) -> None:
     found = [point.outcome.results[run] for point in points]
     means = [100 * one.estimates["test", results.HR].mean for one in found]
     axes.plot(
-        at, means, linestyle=style.line, color=style.colour, linewidth=1.5, marker=style.marker
-    )
+        at, means, linestyle=style.line if len(points) >= LINE else "", color=style.colour,
+        linewidth=1.5, marker=style.marker,
+    )  # fmt: skip
     for x, mean, one in zip(at, means, found, strict=True):
         estimate = one.estimates["test", results.HR]
         axes.plot([x, x], [100 * estimate.low, 100 * estimate.high], color=style.colour)
@@ -99,17 +98,10 @@ def _width(points: Sequence[Point]) -> float:
 
 def _legend(points: Sequence[Point]) -> list[Line2D]:
     marked = looks.capped(point.outcome for point in points) & {*RUNS}
-    entries = [looks.handle(run, is_line=True, is_capped=run in marked) for run in RUNS]
+    is_line = len(points) >= LINE
+    entries = [looks.handle(run, is_line, is_capped=run in marked) for run in RUNS]
     said = {point.differences[results.HR].reading for point in points}
-    for reading, claim in looks.READINGS.items():
-        if reading in said:
-            entries.append(
-                Line2D(
-                    [], [], color=claim.colour, linestyle=claim.line, marker=_marker(reading),
-                    linewidth=2, markerfacecolor=looks.face(claim),
-                    label=f"difference {reading}{tables.DAGGER * (reading == 'capped')}",
-                )
-            )  # fmt: skip
+    entries += [looks.claim_handle(one, _marker(one)) for one in looks.READINGS if one in said]
     return [*entries, looks.note()] if marked else entries
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from pipeline.data import lists
+from pipeline.data.card import escape
 from pipeline.reporting import markdown, results, tables
 from pipeline.reporting.contrasts import ALPHA
-from pipeline.reporting.costs import SOURCE_TOWER, ZEROSHOT
+from pipeline.reporting.costs import ZEROSHOT
 from pipeline.reporting.evidence import Evidence
 from pipeline.reporting.results import Outcome
 
@@ -98,7 +100,8 @@ class Figure(NamedTuple):
 FIGURES = {
     "scores": Figure(
         "Bars of test HR@10 of every run with its interval, a panel a target",
-        "Bars are test HR@10 with 95 % intervals over users, upright marks validation: a mark far "
+        "Bars are test HR@10 with 95 % intervals over users; their colour is the encoder, hatched "
+        "runs start from the source's model. Diamonds are validation: a diamond far "
         "from its bar is a run that does otherwise on other items.",
     ),
     "differences": Figure(
@@ -117,7 +120,9 @@ FIGURES = {
     "slices": Figure(
         "Test HR@10 of every run, apart for held-out items that the source has and has not, a "
         "panel a target",
-        "Two marks a run: users whose held-out item the source shares, and the others.",
+        "Two marks a run: users whose held-out item the source shares, and the others; how many "
+        "stands above each panel. A slice of fewer than 20 users is left out. An open mark is a "
+        "slice all of which missed (or hit): its interval has no width, and yet nothing is sure.",
     ),
     "curves": Figure(
         "Validation HR@10 of every run over its epochs, a panel a target",
@@ -158,7 +163,7 @@ def covers(found: Evidence, runs: set[str]) -> str:
     """Say what the intervals of some runs cover, which differs by what a run stands on."""
     trainings = "one training" if found.seeds == 1 else f"the mean of {found.seeds} trainings"
     parts = [f"over users, {trainings}"]
-    transferred = runs & set(SOURCE_TOWER) - set(ZEROSHOT)
+    transferred = runs & {*lists.STARTS_FROM} - set(ZEROSHOT)
     if transferred:
         parts.append(f"for {names(transferred)} also one pre-training")
     if runs & set(ZEROSHOT):
@@ -169,21 +174,28 @@ def covers(found: Evidence, runs: set[str]) -> str:
 def contrasts(found: Evidence) -> str:
     """Say how the differences were judged."""
     runs = {run for one in found.contrasts for run in (one.run, one.base)}
-    seeds = ", and if it exceeds the standard deviation between seeds (±)"
     return (
         f"Test items, the same users in both runs; 95 % paired bootstrap intervals, "
-        f"{covers(found, runs)}. p is that of the paired randomisation test (if the runs were "
-        "alike, each user's difference would be as likely as its negative), corrected by Holm's "
-        f"method for all {len(found.contrasts)} differences of this table. *reading*: *capped* if "
-        f"one of the runs reached its cap; else *higher* or *lower* if p < {ALPHA} and the "
-        f"interval excludes 0{seeds if found.seeds > 1 else ''}; else *not shown*."
+        f"{covers(found, runs)}. {judged(len(found.contrasts), found.seeds)}"
+    )
+
+
+def judged(differences: int, seeds: int) -> str:
+    """Say how p and reading of so many differences were found."""
+    beyond = " and it exceeds the standard deviation between seeds (±)" if seeds > 1 else ""
+    return (
+        "p is that of the paired randomisation test (if the runs were alike, each user's "
+        "difference would be as likely as its negative), corrected by Holm's method for all "
+        f"{differences} differences of this page. *reading*: *capped* if one of the runs reached "
+        f"its cap; else *higher* or *lower* if p < {ALPHA} and the interval excludes 0{beyond}; "
+        "else *not shown*."
     )
 
 
 def unstated(found: Evidence) -> list[str]:
     """Say which differences were asked for of runs that are not there."""
     pairs = [f"{run} {markdown.MINUS} {base}" for run, base in found.unstated]
-    listed = ", ".join(map(markdown.escape, pairs))
+    listed = ", ".join(map(escape, pairs))
     why = "one of their runs is not in `runs`, or needs a source"
     return [f"Asked for, but {why}: {listed}."] if pairs else []
 
@@ -211,13 +223,12 @@ def summary(found: Evidence) -> list[str]:
     for one in found.contrasts:
         if one.metric == results.HR:
             pair = f"{tables.label(one.run)} {markdown.MINUS} {tables.label(one.base)}"
-            where = markdown.escape(one.group.target)
+            where = escape(one.group.target)
             if len(found.series()) > 1:
-                where += f" ({markdown.escape(one.group.content)}, {one.group.user})"
+                where += f" ({escape(one.group.content)}, {one.group.user})"
             points = f"{where} {markdown.signed(one.difference.mean)}"
             lines.setdefault(pair, {}).setdefault(one.reading, []).append(points)
-    titles = {"not shown": "no difference shown", "capped": f"capped{tables.DAGGER}, no conclusion"}
-    rows = [f"- **{pair}**: {_readings(by, titles)}" for pair, by in lines.items()]
+    rows = [f"- **{pair}**: {_readings(by)}" for pair, by in lines.items()]
     heading = "Test HR@10, differences in points of percent:"
     return [heading, "\n".join(rows)] if rows else []
 
@@ -233,5 +244,5 @@ def names(runs: set[str]) -> str:
     return ", ".join(f"`{run}`" for run in sorted(runs))
 
 
-def _readings(by: Mapping[str, Sequence[str]], titles: Mapping[str, str]) -> str:
-    return "; ".join(f"{titles.get(one, one)}: {', '.join(at)}" for one, at in by.items())
+def _readings(by: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{tables.READINGS.get(one, one)}: {', '.join(at)}" for one, at in by.items())

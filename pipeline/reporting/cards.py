@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data import files
+from pipeline.data.card import escape
 from pipeline.reporting import markdown
 
 SAMPLED = "sampled.of"  # a row where there are samples
@@ -45,7 +46,7 @@ def load(folder: Path, domains: list[str], illustrated: list[str]) -> dict[str, 
 
 def table(cards: Mapping[str, Mapping[str, Any]]) -> str:
     """Set the cards side by side: a column a domain."""
-    header = ["", *map(markdown.escape, cards)]
+    header = ["", *map(escape, cards)]
     rows = [
         [label, *(_shown(place, _find(card, place)) for card in cards.values())]
         for label, place in ROWS.items()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from pipeline.data.card import escape
 from pipeline.reporting import markdown, results, tables
 from pipeline.reporting.costs import ZEROSHOT, Cost, Costs
 from pipeline.reporting.results import Outcome
@@ -44,7 +45,7 @@ def work(outcomes: Sequence[Outcome], costs: Costs) -> str:
             cost = costs.runs.get((outcome.group, result.run))
             if cost is not None:
                 name = tables.label(result.run) + tables.marked(result)
-                rows.append([markdown.escape(outcome.group.target), name, *_work(cost)])
+                rows.append([escape(outcome.group.target), name, *_work(cost)])
     return markdown.table(["target", "run", *WORK], rows, numbers_from=2)
 
 
@@ -59,7 +60,7 @@ def foundations(others: Mapping[str, Cost]) -> str:
             rate = f"{cost.users_per_second:,.0f} users/s"
         rows.append(
             [
-                markdown.escape(name) + (tables.DAGGER if cost.capped else ""),
+                escape(name) + (tables.DAGGER if cost.capped else ""),
                 markdown.seconds(cost.seconds),
                 _search(cost),
                 _phases(cost),
@@ -68,7 +69,7 @@ def foundations(others: Mapping[str, Cost]) -> str:
                 markdown.count(cost.trained_parameters),
                 markdown.count(cost.epochs),
                 markdown.count(cost.trials),
-                markdown.escape(cost.device),
+                escape(cost.device),
             ]
         )
     header = ["step", "time", "of it the search", "one training", "rate", "peak memory"]
@@ -94,7 +95,7 @@ def _spent(run: str, cost: Cost | None, share: float | None) -> list[str]:
         markdown.count(cost.parameters),
         markdown.count(cost.epochs),
         markdown.count(cost.trials),
-        markdown.escape(cost.device),
+        escape(cost.device),
     ]
 
 

@@ -8,13 +8,6 @@ from pydantic import BaseModel
 from pipeline.data import files, lists
 from pipeline.reporting.results import Group
 
-SOURCE_TOWER = {  # whose pre-training a run starts from
-    "frozen_transfer": "frozen",
-    "frozen_zeroshot": "frozen",
-    "tuned_transfer": "end2end",
-    "tuned_zeroshot": "end2end",
-    "end2end_transfer": "end2end",
-}
 ZEROSHOT = ("frozen_zeroshot", "tuned_zeroshot")  # train nothing on the target
 
 
@@ -91,16 +84,16 @@ def on_target(group: Group, run: str, sources: list[str]) -> list[str]:
     """Name the embeddings of the target that a run reads, as their cost files are named."""
     if run == "id":
         return []
-    if SOURCE_TOWER.get(run) == "end2end" and sources:
+    if lists.STARTS_FROM.get(run) == "end2end" and sources:
         return [f"embed_tuned/{group.target}-{sources[0]}-{group.content}-{group.user}"]
     return _embeddings(group.target, group.content)
 
 
 def on_source(group: Group, run: str, sources: list[str]) -> list[str]:
     """Name what was done on the source for a run: its embeddings, then its training."""
-    if run not in SOURCE_TOWER or not sources:
+    if run not in lists.STARTS_FROM or not sources:
         return []
-    trained = f"pretrain/{sources[0]}-{group.content}-{SOURCE_TOWER[run]}-{group.user}"
+    trained = f"pretrain/{sources[0]}-{group.content}-{lists.STARTS_FROM[run]}-{group.user}"
     return [*_embeddings(sources[0], group.content), trained]
 
 

@@ -4,22 +4,27 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline.reporting import captions, cards, cost_tables, divisions, markdown, results, tables
+from pipeline.data.card import escape
+from pipeline.reporting import captions, cards, cost_tables, divisions, results, setting, tables
 from pipeline.reporting.evidence import Evidence
 from pipeline.reporting.gallery import Picture
 from pipeline.reporting.results import Outcome
 
 
-def write(found: Evidence, pictures: Mapping[str, Sequence[Picture]]) -> str:
+def write(
+    found: Evidence, pictures: Mapping[str, Sequence[Picture]], encoders: Mapping[str, Any]
+) -> str:
     """Write the report.
 
     Args:
         found: what was found.
         pictures: by content-user encoder, its figures.
+        encoders: by modality, a name or a specification.
     """
-    parts = ["# Frozen or end to end", *captions.summary(found), *captions.reading(found)]
+    parts = ["# Frozen or end to end", setting.line(found, encoders), *captions.summary(found)]
+    parts += [*captions.reading(found), setting.runs(found)]
     for (content, user), outcomes in found.series().items():
-        parts.append(f"## Content {markdown.escape(content)}, user encoder {markdown.escape(user)}")
+        parts.append(f"## Content {escape(content)}, user encoder {escape(user)}")
         parts += _scores(outcomes, found)
         parts += _ranks(outcomes)
         parts += [_picture(one) for one in pictures[f"{content}-{user}"]]
@@ -30,7 +35,7 @@ def write(found: Evidence, pictures: Mapping[str, Sequence[Picture]]) -> str:
         parts.append(tables.catalogue(outcomes))
     parts += _differences(found)
     if found.overlaps:
-        title = f"## What the targets share with {markdown.escape(found.sources[0])}"
+        title = f"## What the targets share with {escape(found.sources[0])}"
         parts += [title, captions.OVERLAP, tables.overlap(found.overlaps)]
     parts += ["## Data", captions.DATA, cards.table(found.cards), *_warnings(found.cards)]
     if found.costs.others:
@@ -63,7 +68,7 @@ def _paper(outcomes: Sequence[Outcome], found: Evidence) -> list[str]:
 def _details(outcomes: Sequence[Outcome], found: Evidence) -> list[str]:
     parts = ["### Results and their cost", captions.COST]
     for outcome in outcomes:
-        parts.append(f"#### {markdown.escape(outcome.group.target)}")
+        parts.append(f"#### {escape(outcome.group.target)}")
         parts.append(cost_tables.details(outcome, found.costs, found.oracle))
         parts.append(captions.counts(outcome))
     work = cost_tables.work(outcomes, found.costs)
@@ -75,7 +80,7 @@ def _slices(outcomes: Sequence[Outcome], found: Evidence) -> list[str]:
     if found.overlaps:
         by_source = partial(divisions.by_source, shared=found.overlaps)
         parts += [
-            f"### Test HR@10 by whether {markdown.escape(found.sources[0])} has the held-out item",
+            f"### Test HR@10 by whether {escape(found.sources[0])} has the held-out item",
             captions.SLICES,
             tables.slices(outcomes, by_source, "held-out item"),
         ]
@@ -99,7 +104,7 @@ def _differences(found: Evidence) -> list[str]:
 
 def _warnings(known: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = [
-        f"- {markdown.escape(domain)}: {markdown.escape(warning)}"
+        f"- {escape(domain)}: {escape(warning)}"
         for domain, card in known.items()
         for warning in card.get("warnings", [])
     ]

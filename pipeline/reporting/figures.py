@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import polars as pl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.reporting import divisions, looks, markdown, panels, results, tables
+from pipeline.reporting import divisions, looks, markdown, panels, results
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.costs import Costs
 from pipeline.reporting.looks import INK
@@ -16,11 +17,12 @@ from pipeline.reporting.plots import Curve
 from pipeline.reporting.results import Group, Outcome
 from pipeline.retrieval.significance import Estimate
 
+LEAST = 20  # users of a slice that is drawn
 MARKS = 8  # markers along a curve, so that lines are told apart where they cross
 
 
 def scores(outcomes: Sequence[Outcome], oracle: Mapping[str, float]) -> Figure:
-    """Draw test HR@10 of every run with its interval, and validation as a tick."""
+    """Draw test HR@10 of every run with its interval, and validation as a diamond."""
     names = [*outcomes[0].results]
 
     def draw(axes: Axes, outcome: Outcome) -> None:
@@ -28,7 +30,7 @@ def scores(outcomes: Sequence[Outcome], oracle: Mapping[str, float]) -> Figure:
             result, style = outcome.results[run], looks.STYLES.get(run, looks.SANITY)
             _bar(axes, row, result.estimates["test", results.HR], style)
             valid = 100 * result.estimates["valid", results.HR].mean
-            axes.plot(valid, row, "|", color=INK, markersize=9, markeredgewidth=1.4)
+            axes.plot(valid, row, "d", color=INK, markerfacecolor="white", markersize=5)
         _line(axes, outcome.chance[results.HR], ":")
         if outcome.group.target in oracle:
             _line(axes, oracle[outcome.group.target], "-")
@@ -36,20 +38,23 @@ def scores(outcomes: Sequence[Outcome], oracle: Mapping[str, float]) -> Figure:
         axes.invert_yaxis()
         axes.set_xlim(left=0)
 
-    legend = [
+    legend: list[Artist] = [
         Line2D([], [], color=INK, linewidth=1.2, label="test, 95 % over users"),
-        Line2D([], [], color=INK, marker="|", linestyle="", markersize=9, label="validation"),
+        Line2D([], [], color=INK, marker="d", linestyle="", markerfacecolor="white", markersize=5,
+               label="validation"),
         Line2D([], [], color=INK, linestyle=":", label="random"),
-    ]
+    ]  # fmt: skip
     if oracle:
         legend.append(Line2D([], [], color=INK, label="oracle (upright line)"))
-    legend += _notes(outcomes)
+    legend += [*looks.meanings(names), *_notes(outcomes)]
     return panels.grid(_by_target(outcomes), draw, 0.3 * len(names) + 1.2, "HR@10, %", legend)
 
 
 def differences(stated: Sequence[Contrast]) -> Figure:
     """Draw the stated differences in HR@10 with their intervals; the look says what is claimed."""
     chosen = [one for one in stated if one.metric == results.HR]
+    reach = [100 * end for one in chosen for end in (one.difference.low, one.difference.high)]
+    beside = 0.05 * (max(0, *reach) - min(0, *reach)) or 1.0  # at least, if all are 0
     by_target: dict[str, list[Contrast]] = {}
     for one in chosen:
         by_target.setdefault(one.group.target, []).append(one)
@@ -70,16 +75,13 @@ def differences(stated: Sequence[Contrast]) -> Figure:
         ]
         axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlim(min(0, *reach) - beside, max(0, *reach) + beside)  # alike on all targets
 
     legend = [
-        Line2D(
-            [], [], color=claim.colour, linestyle=claim.line, marker=claim.marker, linewidth=2,
-            markerfacecolor=looks.face(claim),
-            label=reading + tables.DAGGER * (reading == "capped"),
-        )
+        looks.claim_handle(reading, claim.marker)
         for reading, claim in looks.READINGS.items()
         if any(one.reading == reading for one in chosen)
-    ]  # fmt: skip
+    ]
     height = 0.5 * max(map(len, by_target.values())) + 1.2
     return panels.grid(by_target, draw, height, "difference in test HR@10, points", legend)
 
@@ -141,16 +143,15 @@ def curves(outcomes: Sequence[Outcome], found: Mapping[Group, Mapping[str, Curve
 def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap]) -> Figure:
     """Draw test HR@10 apart for held-out items that the source has and has not."""
     names = [*outcomes[0].results]
+    divided = {one.group: divisions.by_source(one, shared) for one in outcomes}
 
     def draw(axes: Axes, outcome: Outcome) -> None:
-        for title, users in divisions.by_source(outcome, shared).items():
-            colour, shift, marker = looks.SLICES[title]
-            for row, run in enumerate(names):
-                if users.any():
-                    found = divisions.estimate(outcome.results[run], users)
-                    rows = [row + shift] * 2
-                    axes.plot([100 * found.low, 100 * found.high], rows, color=colour)
-                    axes.plot(100 * found.mean, row + shift, marker, color=colour, markersize=5)
+        counts = []
+        for title, users in divided[outcome.group].items():
+            counts.append(f"{users.sum():,} {title.partition(' ')[0]}")
+            for row, run in enumerate(names if users.sum() >= LEAST else ()):
+                _slice(axes, row, title, divisions.estimate(outcome.results[run], users))
+        axes.set_title(f"users: {', '.join(counts)}", fontsize=8, loc="right")
         axes.set_yticks(range(len(names)), _ticks(outcome))
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="y", color="#eeeeee")
@@ -159,6 +160,7 @@ def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap]) -> Figure
     legend = [
         Line2D([], [], color=colour, marker=marker, label=f"held-out item {title}")
         for title, (colour, _, marker) in looks.SLICES.items()
+        if any(slices[title].sum() >= LEAST for slices in divided.values())
     ]
     legend += _notes(outcomes)
     return panels.grid(_by_target(outcomes), draw, 0.36 * len(names) + 1.2, "HR@10, %", legend)
@@ -184,6 +186,16 @@ def _bar(axes: Axes, row: int, found: Estimate, style: looks.Style) -> None:
         row, 100 * found.mean, 0.72, color=looks.face(style), edgecolor=edge, hatch=style.hatch
     )
     axes.plot([100 * found.low, 100 * found.high], [row, row], color=INK, linewidth=1.2)
+
+
+def _slice(axes: Axes, row: int, title: str, found: Estimate) -> None:
+    """Draw a slice of a run; an open mark is one whose interval has no width."""
+    colour, shift, marker = looks.SLICES[title]
+    axes.plot([100 * found.low, 100 * found.high], [row + shift] * 2, color=colour)
+    axes.plot(
+        100 * found.mean, row + shift, marker, color=colour, markersize=5, clip_on=False,
+        markerfacecolor=colour if found.low < found.high else "white",
+    )  # fmt: skip
 
 
 def _curve(axes: Axes, run: str, curve: Curve, is_capped: bool) -> None:

@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
+from pipeline.data import lists
 from pipeline.reporting import tables
 from pipeline.reporting.results import Outcome
-from pipeline.retrieval import evaluation
 
 # Colours that stay apart for colour-blind eyes (Okabe and Ito).
 GREY, BLUE, SKY, GREEN, RED = "#6e6e6e", "#0072B2", "#56B4E9", "#009E73", "#D55E00"
@@ -59,11 +60,19 @@ READINGS = {
     "capped": Claim(GREY, "--", "o", is_filled=False),
 }
 SLICES = {"in the source": (BLUE, -0.15, "o"), "not in the source": (RED, 0.15, "s")}
+COLOURS = {  # what those of bars mean
+    GREY: "item ids",
+    BLUE: "frozen",
+    SKY: "paper's head",
+    RED: "end to end",
+    GREEN: "source-tuned",
+    LIGHT: "no training",
+}
 
 
 def name(run: str, is_capped: bool = False) -> str:
     """Show a run's name in a figure, where nothing is markup, with the mark of a cap."""
-    shown = tables.LABELS.get(run, run) if run in evaluation.SANITY else run
+    shown = tables.LABELS.get(run, run) if run in lists.SANITY else run
     return shown + tables.DAGGER * is_capped
 
 
@@ -89,6 +98,30 @@ def handle(run: str, is_line: bool, is_capped: bool) -> Line2D:
     return Line2D(
         [], [], color=style.colour, linestyle=style.line if is_line else "",
         marker=style.marker, markerfacecolor=face(style), label=name(run, is_capped),
+    )  # fmt: skip
+
+
+def meanings(runs: Iterable[str]) -> list[Patch]:
+    """Make the entries of a legend that say what colours and hatches of runs' bars mean."""
+    styles = [STYLES.get(run, SANITY) for run in runs]
+    drawn = {style.colour for style in styles}
+    made = [Patch(color=one, label=title) for one, title in COLOURS.items() if one in drawn]
+    if any(style.hatch for style in styles):
+        label = "from the source"
+        made.append(Patch(facecolor=INK, edgecolor="white", hatch="///", label=label))
+    if not all(style.is_filled for style in styles):
+        label = "zero-shot"
+        made.append(Patch(facecolor="white", edgecolor=INK, label=label))
+    return made
+
+
+def claim_handle(reading: str, marker: str) -> Line2D:
+    """Make the entry of a legend that says what a difference's look means."""
+    claim = READINGS[reading]
+    return Line2D(
+        [], [], color=claim.colour, linestyle=claim.line, marker=marker, linewidth=2,
+        markerfacecolor=face(claim),
+        label=f"claimed: {reading}" if claim.is_filled else tables.READINGS.get(reading, reading),
     )  # fmt: skip
 
 

@@ -2,9 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 
-from pipeline.data import card
-
-escape = card.escape
 LEAST_P = 0.0001  # the least p-value that is written out
 NOTHING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from pipeline.reporting import markdown
 
@@ -25,7 +25,7 @@ def grid(
     draw: Callable[[Axes, Panel], None],
     height: float,
     label: str,
-    legend: Sequence[Line2D],
+    legend: Sequence[Artist],
 ) -> Figure:
     """Draw a panel a target, at most three in a row.
 
@@ -38,7 +38,7 @@ def grid(
     """
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    entries = min(2 * columns, 5, len(legend))  # in a row
+    entries = max(1, min(2 * columns, 5, len(legend)))  # in a row
     below = 0.3 + 0.2 * -(-len(legend) // entries)
     figure = Figure(figsize=(1.6 + 3.6 * columns, height * rows + below), layout="constrained")
     cells: np.ndarray = figure.subplots(rows, columns, squeeze=False)
@@ -48,13 +48,19 @@ def grid(
         draw(axes, content)
         axes.set_title(target, fontsize=11, loc="left", parse_math=False)
         axes.set_xlabel(label)
+    finish(figure, legend, entries)
+    return figure
+
+
+def finish(figure: Figure, legend: Sequence[Artist], columns: int) -> None:
+    """Give a figure the style of all figures, and put its legend below it."""
+    for axes in figure.axes:
         axes.tick_params(labelsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(
-        handles=legend, loc="outside lower center", ncols=entries, frameon=False,
+        handles=legend, loc="outside lower center", ncols=columns, frameon=False,
         fontsize=9, handlelength=2.6, columnspacing=1.2,
     )  # fmt: skip
-    return figure
 
 
 def times(axes: Axes) -> None:

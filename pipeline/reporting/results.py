@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from pipeline.data import files
+from pipeline.data import files, lists
 from pipeline.retrieval import catalogue, evaluation, metrics, significance
 from pipeline.retrieval.significance import Estimate
 
@@ -64,7 +64,7 @@ class Outcome(NamedTuple):
     @property
     def runs(self) -> list[Result]:
         """List the trained runs."""
-        return [one for name, one in self.results.items() if name not in evaluation.SANITY]
+        return [one for name, one in self.results.items() if name not in lists.SANITY]
 
     @property
     def chance(self) -> dict[str, float]:
@@ -91,7 +91,7 @@ def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Ou
     cutoffs = [metrics.CUTOFF, *(k for k in found["cutoffs"] if k != metrics.CUTOFF)]
     ranks = pl.read_parquet(folder / "ranks.parquet")
     results = {}
-    for run in [*runs, *evaluation.SANITY]:
+    for run in [*runs, *lists.SANITY]:
         own = ranks.filter(run=run)
         if own.is_empty():
             raise files.Stop(f"{folder} does not hold the run {run!r}: run `dvc repro`.")

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.data.card import escape
 from pipeline.reporting import cards, divisions, markdown, ninerec, results
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.overlap import Overlap
@@ -14,6 +15,8 @@ from pipeline.retrieval.significance import Estimate
 
 DAGGER = "†"
 LABELS = {"itemknn": "itemKNN", "contentknn": "content kNN"}
+# How the readings of a difference are said, where not by their own names.
+READINGS = {"not shown": "no difference shown", "capped": f"capped{DAGGER}, no conclusion"}
 PARTS = {"test": "test", "valid": "validation"}
 
 
@@ -34,7 +37,7 @@ def scores(outcomes: Sequence[Outcome], metric: str, oracle: Mapping[str, float]
             cells.append(markdown.percent(outcome.chance[metric]))
             if shows_oracle:
                 cells.append(best_possible(oracle, outcome, part, metric))
-            rows.append([markdown.escape(outcome.group.target), shown, *cells])
+            rows.append([escape(outcome.group.target), shown, *cells])
     more = ["oracle"] * shows_oracle
     header = ["target", title(metric), *map(label, names), "random", *more]
     return markdown.table(header, rows, numbers_from=2)
@@ -45,25 +48,28 @@ def contrasts(stated: Iterable[Contrast]) -> str:
     rows: dict[tuple[str, ...], list[str]] = {}
     for one in stated:
         key = (
-            *map(markdown.escape, one.group),
+            *map(escape, one.group),
             f"{label(one.run)} {markdown.MINUS} {label(one.base)}",
         )
-        mark = DAGGER if one.capped else ""
-        sd = "" if one.sd is None else f" ± {markdown.percent(one.sd)}"
-        difference = f"{interval(one.difference, markdown.signed)}{sd}{mark}"
-        cells = [difference, markdown.probability(one.p), one.reading]
-        rows.setdefault(key, []).extend(cells)
+        rows.setdefault(key, []).extend(judged(one))
     header = ["target", "content", "user encoder", "difference"]
     for metric in results.METRICS:
         header += [f"{title(metric)}, points", "p (Holm)", "reading"]
     return markdown.table(header, [[*key, *cells] for key, cells in rows.items()], numbers_from=4)
 
 
+def judged(one: Contrast) -> list[str]:
+    """Show a difference in cells: it with its spread between seeds and its mark, p, its reading."""
+    sd = "" if one.sd is None else f" ± {markdown.percent(one.sd)}"
+    shown = f"{interval(one.difference, markdown.signed)}{sd}{DAGGER * one.capped}"
+    return [shown, markdown.probability(one.p), one.reading]
+
+
 def overlap(shared: Mapping[str, Overlap]) -> str:
     """Say what each target has in common with the source."""
     rows = [
         [
-            markdown.escape(target),
+            escape(target),
             _share(found.shared_items, found.items),
             _share(found.shared_texts, found.items),
             _share(found.shared_covers, found.items),
@@ -98,7 +104,7 @@ def slices(
                 else markdown.NOTHING
                 for one in outcome.results.values()
             ]
-            name = markdown.escape(outcome.group.target)
+            name = escape(outcome.group.target)
             rows.append([name, shown, markdown.count(users.sum()), *cells])
     return markdown.table(["target", by, "users", *map(label, names)], rows, numbers_from=2)
 
@@ -116,7 +122,7 @@ def catalogue(outcomes: Iterable[Outcome]) -> str:
                 for cell, one in zip(cells, outcome.results.values(), strict=True)
             ]
             name = measure.capitalize() + ", %" * measure.startswith("coverage")
-            rows.append([markdown.escape(outcome.group.target), name, *cells])
+            rows.append([escape(outcome.group.target), name, *cells])
     return markdown.table(["target", "lists", *map(label, names)], rows, numbers_from=2)
 
 
@@ -126,7 +132,7 @@ def ranks(outcomes: Sequence[Outcome]) -> str:
     found = standing(outcomes)
     means = [f"**{mean:.2f}**" for mean in found.mean(axis=0)]
     rows = [
-        [markdown.escape(outcome.group.target), *(f"{rank:g}" for rank in of_target)]
+        [escape(outcome.group.target), *(f"{rank:g}" for rank in of_target)]
         for outcome, of_target in zip(outcomes, found, strict=True)
     ]
     is_capped = [any(one.results[name].capped for one in outcomes) for name in names]
@@ -162,7 +168,7 @@ def paper(outcomes: Iterable[Outcome], known: Mapping[str, Mapping[str, Any]]) -
             failed = " (failed training)" if number.failed else ""
             cells += [f"{markdown.percent(number.hr)}{failed}", ours]
         if cells:
-            rows.append([markdown.escape(target), *cells])
+            rows.append([escape(target), *cells])
     header = ["HR@10, test", "paper: ids", "id", "paper: from scratch", "end2end"]
     header += ["paper: pre-trained", label("end2end_transfer")]
     return markdown.table(header, rows) if rows else ""
@@ -170,7 +176,7 @@ def paper(outcomes: Iterable[Outcome], known: Mapping[str, Mapping[str, Any]]) -
 
 def label(run: str) -> str:
     """Show a run's name."""
-    return LABELS.get(run, markdown.escape(run))
+    return LABELS.get(run, escape(run))
 
 
 def title(metric: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, PositiveInt, field_validator
 
-from pipeline.data import files, lists, sequences
+from pipeline.data import files, sequences
 from pipeline.data.split import HeldOut, Split
 from pipeline.params import Section
 from pipeline.retrieval import baselines, catalogue, metrics, search, vectors
@@ -32,7 +32,6 @@ USERS = pl.Schema(
         "history": pl.Int32,  # items that are known before it: those that a user encoder reads
     }
 )
-SANITY = lists.SANITY  # recommenders without training
 
 
 class Evaluation(Section):

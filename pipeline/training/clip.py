@@ -13,8 +13,8 @@ from pydantic import PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.content.progress import Progress
 from pipeline.data import covers, decoding, files
+from pipeline.data.progress import Progress
 from pipeline.params import Section
 
 WORDS = 12  # the text tower's context: a title's tokens, its start and its end

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.content import encoders, store
+from pipeline.content import blocks, encoders, store
 from pipeline.data import files, lists
 
 # Of what shaped a model, keys that change how it learns and not what it is.
@@ -53,7 +53,7 @@ def check_embeddings(
             )
 
 
-def check_encoders(inputs: Inputs, found: Mapping[str, encoders.Encoder]) -> None:
+def check_encoders(inputs: Inputs, found: Mapping[str, blocks.Encoder]) -> None:
     """See that the encoders that will train are those that made the embeddings.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from pipeline.content import encoders, processes, store
+from pipeline.content import blocks, encoders, processes, store
 from pipeline.data import files
 from pipeline.models import items, recommender
 from pipeline.retrieval import vectors
@@ -72,7 +72,7 @@ def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -
     recommender.save(folder, model, shaped)
     if isinstance(model.tower, items.EndToEndTower):
         for modality, encoder in model.tower.encoders.items():
-            assert isinstance(encoder, encoders.Encoder)
+            assert isinstance(encoder, blocks.Encoder)
             encoders.save(encoder, folder / "encoder" / modality)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from pipeline.content import device, embed, encoders, prefix, processes, store
+from pipeline.content import blocks, device, embed, encoders, prefix, processes, store
 from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
 from pipeline.data import scratch, split, tables
@@ -163,7 +163,7 @@ class Work:
             "head": self.decisive_tower(),
         }
 
-    def unfrozen(self, seed: int) -> dict[str, encoders.Encoder]:
+    def unfrozen(self, seed: int) -> dict[str, blocks.Encoder]:
         """Load the starting encoders, with what trains of them unfrozen.
 
         Raises:
@@ -177,7 +177,7 @@ class Work:
         return found
 
     def join(
-        self, model: recommender.Recommender, found: dict[str, encoders.Encoder], root: Path
+        self, model: recommender.Recommender, found: dict[str, blocks.Encoder], root: Path
     ) -> recommender.Recommender:
         """Let encoders join a model: the same head and user encoder over the encoders.
 

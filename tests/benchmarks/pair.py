@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import ninerec_step
 from pipeline.content import prefix
-from pipeline.data import sequences
+from pipeline.data import lists, sequences
 from pipeline.models import items, recommender
 from pipeline.models.sasrec import Sasrec, SasrecSettings
 from pipeline.training import batches, losses
@@ -20,7 +20,6 @@ SLOTS = LENGTH + 1
 TOKENS = 20  # more than any of the texts has
 # Items that have a text and a cover, by the modalities that are read.
 FULL = {"text": [1, 2, 4, 6, 7], "image": [1, 2, 4, 5, 7], "both": [1, 2, 4, 7]}
-MODALITIES = {"text": ["text"], "image": ["image"], "both": ["image", "text"]}
 HEAD = items.HeadSettings(standardise="dimension", layers=2, expansion=2)
 SASREC = SasrecSettings(blocks=2, heads=2, norm="post", activation="relu", expansion=4, dropout=0.0)
 
@@ -37,7 +36,7 @@ class Pair:
     def __init__(self, public, pack, content, layers, scratch, kind=ninerec_step.Model):
         torch.manual_seed(0)
         world = World(public, pack)
-        modalities = MODALITIES[content]
+        modalities = lists.MODALITIES[content]
         encoders = {m: world.encoders[m] for m in modalities}
         for encoder in encoders.values():
             encoder.unfreeze(layers)

@@ -7,13 +7,12 @@ import torch
 from benchmarks import end2end_sides as sides
 from benchmarks import ninerec_step
 from pipeline.content import prefix
-from pipeline.data import sequences
+from pipeline.data import lists, sequences
 from pipeline.models.rows import Rows
 from pipeline.models.sasrec import Sasrec
 from tests.benchmarks.pair import (
     FULL,
     LENGTH,
-    MODALITIES,
     SASREC,
     SLOTS,
     TOKENS,
@@ -33,7 +32,7 @@ def test_loss_and_gradients_are_those_of_our_step(content, layers, public, pack,
     assert ours == pytest.approx(theirs, rel=0, abs=1e-12)
     own, reference = pair.gradients()
     assert own.keys() == reference.keys()
-    assert sum(name.startswith("encoders") for name in own) > len(MODALITIES[content])
+    assert sum(name.startswith("encoders") for name in own) > len(lists.MODALITIES[content])
     for name, gradient in own.items():
         torch.testing.assert_close(gradient, reference[name], rtol=0, atol=1e-10, msg=name)
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from timm.models._hub import save_for_hf
 
-from pipeline.content import encoders
+from pipeline.content import encoders, specification
 from pipeline.data import covers
 
 WORDS = [
@@ -162,7 +162,7 @@ def fetch(tmp_path):
     """Fetch an encoder as the stage does, and open the folder that it wrote."""
 
     def fetched(entry, modality, out="encoder"):
-        encoders.fetch(encoders.resolve(entry, modality), tmp_path / out)
+        encoders.fetch(specification.resolve(entry, modality), tmp_path / out)
         return encoders.load(tmp_path / out, modality)
 
     return fetched

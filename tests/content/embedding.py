@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pipeline.content import embed, encoders
+from pipeline.content import blocks, embed, specification
 from pipeline.machine import Machine
 
 CPU = torch.device("cpu")
@@ -45,11 +45,11 @@ class Said:
         return "said"
 
 
-class Repeating(encoders.Encoder):
+class Repeating(blocks.Encoder):
     """An encoder that gives the number an item says, and notes what it is called with."""
 
     modality, width = "text", 3
-    spec = encoders.Spec(library="sentence-transformers", model="repeating")
+    spec = specification.Spec(library="sentence-transformers", model="repeating")
 
     def __init__(self, called=lambda _: None):
         super().__init__()

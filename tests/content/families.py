@@ -5,7 +5,7 @@ import open_clip
 import timm
 import torch
 
-from pipeline.content import encoders, open_clip_images, text, timm_images
+from pipeline.content import blocks, open_clip_images, specification, text, timm_images
 from pipeline.content.image import ImageContent, resolved
 from pipeline.content.specification import Spec
 from pipeline.content.text import TextContent
@@ -57,7 +57,7 @@ FAMILIES = ["bert", "roberta", "xlm_roberta", *IMAGES]
 
 def reader(folder):
     """The text encoder of a folder in float64 and what it reads."""
-    encoder = text.SentenceEncoder.fetch(encoders.resolve(str(folder), "text")).double()
+    encoder = text.SentenceEncoder.fetch(specification.resolve(str(folder), "text")).double()
     return encoder, TextContent(TEXTS, encoder)
 
 
@@ -81,8 +81,8 @@ def passed(encoder, batch):
 def counted(monkeypatch):
     """Count the batches that go through a prefix."""
     calls = []
-    real = encoders.Encoder.prefix
+    real = blocks.Encoder.prefix
     monkeypatch.setattr(
-        encoders.Encoder, "prefix", lambda self, batch: calls.append(1) or real(self, batch)
+        blocks.Encoder, "prefix", lambda self, batch: calls.append(1) or real(self, batch)
     )
     return calls

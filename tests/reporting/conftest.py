@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline import params
-from pipeline.data import files, sequences, tables
+from pipeline.data import files, lists, sequences, tables
 from pipeline.retrieval import evaluation, search, significance
 from stages import report
 
@@ -44,6 +44,7 @@ sources: [old]
 targets: [near, far]
 contents: [text]
 users: [sasrec]
+encoders: {text: {library: sentence-transformers, model: some/bert}, image: /a/folder}
 seeds: SEEDS
 runs:
   pretrain_frozen: [frozen]
@@ -137,7 +138,7 @@ class World:
         qualities = QUALITY[target] | MORE
         about, rows = {}, []
         for run, quality in qualities.items():
-            trains = run not in evaluation.SANITY
+            trains = run not in lists.SANITY
             for seed in self.seeds if trains and run not in ZEROSHOT else self.seeds[:1]:
                 for part in evaluation.PARTS:
                     drawn = ranks(quality, self.rng)

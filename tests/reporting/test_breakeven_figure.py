@@ -47,7 +47,7 @@ def lines(axes, colour):
 def test_the_runs_stand_above_with_their_intervals(points):
     found = points({50: EQUAL, 100: HIGHER})
     upper, _ = drawn(breakeven_figure.draw(found))
-    assert upper.get_title(loc="left") == "films" and upper.get_ylim()[0] == 0
+    assert upper.get_title(loc="left") == "films, text, sasrec, 1 seed" and upper.get_ylim()[0] == 0
     expected = {"id": [10, 5], "frozen": [40, 10], "end2end": [40, 30]}
     for run, means in expected.items():
         curve, *intervals = lines(upper, looks.STYLES[run].colour)
@@ -58,6 +58,14 @@ def test_the_runs_stand_above_with_their_intervals(points):
             assert [*interval.get_ydata()] == pytest.approx(
                 [100 * estimate.low, 100 * estimate.high]
             )
+
+
+@pytest.mark.parametrize("users", [(50, 100), (50, 100, 200)])
+def test_a_line_joins_three_numbers_of_users_or_more(points, users):
+    upper, _ = drawn(breakeven_figure.draw(points(dict.fromkeys(users, HIGHER))))
+    for run in breakeven.RUNS:
+        curve = lines(upper, looks.STYLES[run].colour)[0]
+        assert (curve.get_linestyle() == "None") == (len(users) < 3)
 
 
 def test_intervals_of_the_runs_stand_beside_each_other(points):
@@ -104,7 +112,7 @@ def test_capped_points_carry_the_dagger(points):
     (legend,) = upper.figure.legends
     names = [text.get_text() for text in legend.get_texts()]
     assert names == [
-        "id", "frozen", "end2end†", "difference not shown", "difference capped†",
+        "id", "frozen", "end2end†", "no difference shown", "capped†, no conclusion",
         "stopped by its cap",
     ]  # fmt: skip
 
@@ -112,7 +120,7 @@ def test_capped_points_carry_the_dagger(points):
 def test_the_legend_names_the_readings_there_are(points):
     figure = breakeven_figure.draw(points({100: HIGHER, 200: LOWER}))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["id", "frozen", "end2end", "difference higher", "difference lower"]
+    assert names == ["id", "frozen", "end2end", "claimed: higher", "claimed: lower"]
 
 
 @pytest.mark.parametrize(

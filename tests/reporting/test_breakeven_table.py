@@ -81,7 +81,7 @@ def test_tables_hold_the_numbers(gather):
     ]  # fmt: skip
     assert header[1][2] == "id, NDCG@10"
     assert "![Test HR@10 of id, frozen and end2end" in text and "](curve.png)" in text
-    assert "for the 4 differences of this page" in text
+    assert "for all 4 differences of this page" in text
     assert "over users, one training. p is" in text and "±" not in text and "†" not in text
     assert "the candidates differ too" in text
 

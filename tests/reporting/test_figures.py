@@ -1,6 +1,7 @@
 """What the figures show, read off their axes."""
 
 import itertools
+import re
 
 import numpy as np
 import polars as pl
@@ -59,7 +60,7 @@ def legend(figure):
 
 def entries(figure):
     (found,) = figure.legends
-    return zip(found.get_texts(), found.get_lines(), strict=True)
+    return zip(found.get_texts(), found.legend_handles, strict=True)
 
 
 def daggers(axes):
@@ -90,7 +91,35 @@ def test_every_run_has_its_bar_and_its_name(drawn):
         assert len(axes.patches) == len(RUNS) + len(SANITY)
         widths = dict(zip(ticks(axes), (bar.get_width() for bar in axes.patches), strict=True))
         assert widths["end2end"] == pytest.approx(100 * QUALITY[target]["end2end"], abs=4)
-    assert [*legend(figure)] == ["test, 95 % over users", "validation", "random"]
+    assert [*legend(figure)] == [
+        "test, 95 % over users", "validation", "random",
+        "item ids", "frozen", "end to end", "source-tuned", "no training",
+        "from the source", "zero-shot",
+    ]  # fmt: skip
+
+
+def test_entries_of_bars_are_as_the_bars(drawn):
+    figure = drawn()["scores"]
+    entry, axes = legend(figure), panel(figure, "near")
+    bars = dict(zip(ticks(axes), axes.patches, strict=True))
+    for run, title in [
+        ("id", "item ids"),
+        ("end2end", "end to end"),
+        ("popularity", "no training"),
+    ]:
+        assert bars[run].get_facecolor() == entry[title].get_facecolor()
+    assert bars["end2end_transfer"].get_hatch() == entry["from the source"].get_hatch() == "///"
+    assert bars["tuned_zeroshot"].get_facecolor() == entry["zero-shot"].get_facecolor()
+
+
+def test_differences_have_one_axis_on_all_targets(drawn):
+    figure = drawn()["differences"]
+    near, far = (panel(figure, target) for target in ("near", "far"))
+    assert near.get_xlim() == far.get_xlim()
+    low, high = near.get_xlim()
+    for line in [*near.lines, *far.lines]:
+        assert low < min(line.get_xdata()) or len({*line.get_xdata()}) == 1
+        assert max(line.get_xdata()) < high or len({*line.get_xdata()}) == 1
 
 
 def test_ticks_of_capped_runs_carry_the_dagger(drawn, capped):
@@ -133,7 +162,7 @@ def test_capped_differences_are_dashed_and_marked(drawn, capped):
         assert line.get_color() != looks.LIGHT
         if is_capped:
             assert mark.get_markerfacecolor() == "white"
-    assert legend(figure)["capped†"].get_linestyle() == "--"
+    assert legend(figure)["capped†, no conclusion"].get_linestyle() == "--"
 
 
 def test_differences_say_their_reading_without_their_colour():
@@ -234,6 +263,29 @@ def test_slices_have_two_marks_a_run_where_both_have_users(drawn):
     runs = len(RUNS) + len(SANITY)
     assert counts == {"near": 2 * runs, "far": runs}  # far shares nothing with the source
     assert [*legend(figure)] == ["held-out item in the source", "held-out item not in the source"]
+
+
+def test_slices_say_their_users_and_small_ones_are_left_out(drawn, monkeypatch):
+    figure = drawn()["slices"]
+    near, far = (panel(figure, target).get_title(loc="right") for target in ("near", "far"))
+    known, others = (int(n.replace(",", "")) for n in re.findall(r"[\d,]*\d", near))
+    assert near == f"users: {known:,} in, {others:,} not" and known + others == 1500
+    assert far == "users: 0 in, 1,500 not"
+    monkeypatch.setattr(figures, "LEAST", 1500)  # near has fewer in both
+    figure = drawn()["slices"]
+    assert not [line for line in panel(figure, "near").lines if len(line.get_xdata())]
+    assert [*legend(figure)] == ["held-out item not in the source"]
+
+
+def test_a_slice_without_a_hit_is_an_open_mark(drawn, world):
+    path = world.root / "evaluate" / "far-text-sasrec" / "ranks.parquet"
+    ranks = pl.read_parquet(path)
+    missed = pl.when(pl.col("run") == "id").then(pl.lit(99)).otherwise(pl.col("better"))
+    ranks.with_columns(missed.cast(ranks.schema["better"]).alias("better")).write_parquet(path)
+    axes = panel(drawn()["slices"], "far")
+    faces = [line.get_markerfacecolor() for line in axes.lines if len(line.get_xdata()) == 1]
+    named = zip(ticks(axes), faces, strict=True)
+    assert {name for name, face in named if face == "white"} == {"id"}
 
 
 def test_the_same_figure_gives_the_same_bytes(drawn, tmp_path):

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline import params
-from pipeline.data import files
-from pipeline.reporting import captions, cost_tables, evidence
+from pipeline.data import files, lists
+from pipeline.reporting import captions, cost_tables, evidence, setting
 from pipeline.reporting.markdown import MINUS, NOTHING
 from tests.reporting.conftest import PAIRS, rename, rows
 
@@ -35,6 +35,30 @@ def test_the_report_is_whole(world):
         picture = Image.open(out / "figures" / f"{what}-text-sasrec.png")
         assert picture.width > 600 and picture.height > 300
     assert "oracle" not in text and "†" not in text and "arXiv" not in text
+
+
+def test_the_report_says_what_it_is_of(world):
+    text = world.report()
+    sizes = "(1,500 users, 300 items)"
+    assert text.splitlines()[2] == (
+        f"old {sizes} -> near {sizes}, far {sizes}; content text: text by `some/bert`; user "
+        "encoder sasrec; 1 seed."
+    )
+    named = {run: rows(text, f"`{run}`")[0] for run in lists.ORDER if run != "frozen_paper"}
+    assert named["id"][2] == named["frozen"][2] == "scratch"
+    assert named["tuned_zeroshot"][2:] == ["the source's `end2end` model", "nothing"]
+    assert not rows(text, "`frozen_paper`")  # is not in it
+
+
+def test_every_run_is_described():
+    assert [*setting.RUNS] == [*lists.ORDER]
+
+
+def test_an_encoder_of_this_machine_is_named_by_its_folder(world):
+    entry = "{library: sentence-transformers, model: some/bert}"
+    text = params.FILE.read_text().replace(entry, "/a/b")
+    params.FILE.write_text(text)
+    assert "text by `b`;" in world.report()
 
 
 def test_differences_are_claimed_where_they_are(world):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pipeline.content.progress import Progress
+from pipeline.data.progress import Progress
 
 
 @pytest.fixture
