@@ -102,7 +102,7 @@ def test_max_tokens_outside_the_models_positions_stops(bert, tokens):
 
 def test_an_option_that_the_library_does_not_know_is_named(bert):
     options = {"drop_raet": 0.1}
-    spec = encoders.Spec(library="sentence-transformers", model=str(bert), options=options)
+    spec = specification.Spec(library="sentence-transformers", model=str(bert), options=options)
     said = (
         r"^encoders\.text\.options is {'drop_raet': 0\.1}, which sentence-.* \(.*'drop_raet'\)\. C"
     )
