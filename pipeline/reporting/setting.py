@@ -11,7 +11,7 @@ from pipeline.reporting.evidence import Evidence
 
 # Where a run's item vectors come from, and what it trains on the target.
 RUNS = {
-    "id": ("a table, one vector an item", "table, user encoder"),
+    "id": ("a table, one vector per item", "table, user encoder"),
     "frozen": ("public embeddings -> head", "head, user encoder"),
     "frozen_paper": ("public embeddings -> NineRec's head", "head, user encoder"),
     "end2end": ("encoder -> head", "top blocks of the encoder, head, user encoder"),
