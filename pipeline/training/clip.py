@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import polars as pl
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ MEAN = SD = (0.5, 0.5, 0.5)
 class DemoEncoder(Section):
     """The small CLIP model and how it is trained."""
 
-    seed: int
+    seed: int = Field(ge=0, lt=2**63)
     size: PositiveInt  # pixels, a multiple of `patch`
     patch: PositiveInt  # pixels
     width: PositiveInt  # of both towers, a multiple of 32

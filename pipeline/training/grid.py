@@ -1,4 +1,4 @@
-"""The search around `fit`: the same number of trials for every run, chosen on validation."""
+"""The search around `fit`: which settings a run tries; validation chooses."""
 
 import itertools
 from typing import NamedTuple
@@ -45,20 +45,20 @@ def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
         encoder_trains: whether an encoder trains in it, so that its rate is the second axis.
 
     Raises:
-        Stop: the second axes differ in length, so that some runs would be tuned more than others,
-            or a value stands twice on an axis.
+        Stop: the encoder's rates are not as many as the weight decays, or a value is listed twice.
     """
     for axis, values in search.model_dump().items():
         if len(set(values)) < len(values):
             raise files.Stop(
                 f"params.yaml: search.{axis} is {values}: a value is listed twice; "
-                "every point is tried once, so name each value once"
+                "every setting is tried once, so name each value once"
             )
     if len(search.weight_decay) != len(search.encoder_learning_rate):
         raise files.Stop(
             f"params.yaml: search.weight_decay has {len(search.weight_decay)} values and "
-            f"search.encoder_learning_rate {len(search.encoder_learning_rate)}; every run must try "
-            "the same number of points, so give both the same number (or leave both empty)"
+            f"search.encoder_learning_rate {len(search.encoder_learning_rate)}; what an encoder "
+            "adds is tuned as much as what it is added to, so give both the same number "
+            "(or leave both empty)"
         )
     rates = search.learning_rate or [default.learning_rate]
     if encoder_trains:

@@ -209,13 +209,12 @@ class Work:
         """
         t, e = self.settings.training, self.end2end
         own = e if joint and e else t
-        is_first = not (joint and self.has_probe)
         return schedule.Plan(
             phase="joint" if joint else "probe",
             loss=t.loss,
             negatives=t.negatives,
             batch_users=t.batch_users,
-            learning_rate=point.learning_rate if is_first else own.learning_rate,
+            learning_rate=own.learning_rate if joint and self.has_probe else point.learning_rate,
             weight_decay=point.weight_decay,
             encoder_learning_rate=point.encoder_learning_rate,
             encoder_weight_decay=e.encoder_weight_decay if e else 0.0,
@@ -234,11 +233,11 @@ class Work:
             return self.probe(point, seed, folder)
         found = self.unfrozen(seed)  # before hours of a first phase
         start = self.probe(point, seed, folder) if self.has_probe else Trained(self.start(seed), {})
-        model = self.join(start.model, found, folder.parent)
-        decay, own = point.weight_decay, point.encoder_learning_rate
-        name = f"joint-{seed}-{point.learning_rate!r}-{decay!r}-{own!r}"
+        model, phases = self.join(start.model, found, folder.parent), start.phases
+        del start  # with its tower, which holds all embeddings
+        name = "-".join(["joint", str(seed), *map(repr, point)])
         fitted = self.fit(model, self.plan(point, joint=True), seed, folder / name)
-        return Trained(model, {**start.phases, name: fitted})
+        return Trained(model, {**phases, name: fitted})
 
     def probe(self, point: grid.Point, seed: int, folder: Path) -> Trained:
         """Train the phase without encoders alone: all of a run on ids or frozen embeddings."""

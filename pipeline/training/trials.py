@@ -84,7 +84,7 @@ def search(
         if len(points) > 1:
             work.unfrozen(work.settings.seeds[0])  # encoders that can't train stop before hours
             probes = [point._replace(encoder_learning_rate=0.0) for point in points]
-            best, _ = attempt(work, probes, folder, progress, tried, is_probe=True)
+            best = attempt(work, probes, folder, progress, tried, is_probe=True)[0]
         points = work.joint_points(best)
     point, trained = attempt(work, points, folder, progress, tried, is_probe=False)
     return tried, point, trained
@@ -103,7 +103,7 @@ def attempt(
     seed, select = work.settings.seeds[0], work.settings.protocol.select
     best: tuple[grid.Point, runs.Trained] | None = None
     for number, point in enumerate(points, 1):
-        what = "probe" if is_probe else "point"
+        what = "probe" if is_probe else "setting"
         progress.say(f"{what} {number} of {len(points)}, seed {seed}: {point.text()}")
         train = work.probe if is_probe else work.train
         trained = train(point, seed, folder)
@@ -127,8 +127,8 @@ def measure(
     Args:
         work: the run.
         trained: its first seed's model at the chosen point.
-        phases: every phase of every trial and seed; one that trials share stands there once.
-        trials: points tried.
+        phases: every phase of every trial and seed; one that trials share counts once.
+        trials: settings tried, probes among them.
     """
     own = {name.partition("-")[0]: phase for name, phase in trained.phases.items()}
     parameters = [*trained.model.parameters()]

@@ -121,7 +121,7 @@ def test_mobilenet_from_local_weights_pads_as_tensorflow_does(pack, fetch):
 
 
 def test_an_option_that_timm_does_not_know_is_named():
-    spec = encoders.Spec(library="timm", model="mobilenetv2_100", options={"drop_raet": 0.1})
+    spec = specification.Spec(library="timm", model="mobilenetv2_100", options={"drop_raet": 0.1})
     said = (
         r"encoders\.image\.options is {'drop_raet': 0\.1}, which timm does not take for "
         r"'mobilenetv2_100' \(.*'drop_raet'\)\. Correct it or leave it out\."
@@ -131,7 +131,7 @@ def test_an_option_that_timm_does_not_know_is_named():
 
 
 def test_open_clip_takes_no_options_and_says_so_before_a_download():
-    spec = encoders.Spec(
+    spec = specification.Spec(
         library="open_clip", model="ViT-B-32", weights="openai", options={"drop_raet": 0.1}
     )
     with pytest.raises(

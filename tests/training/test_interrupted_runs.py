@@ -108,11 +108,12 @@ def test_a_run_killed_again_and_again_ends_with_the_bytes_of_one_that_never_was(
         folder,
         ("step", 5),  # in the probe's second epoch
         ("save", 2),  # a state is half on disk, the one before counts
-        ("validate", 3),  # in the first joint phase, at the end of its epoch
-        ("step", 2),  # in the second point's joint phase
+        ("validate", 5),  # both probes are done, nothing of the first joint phase
+        ("validate", 2),  # in the first joint phase, at the end of its epoch
+        ("step", 2),  # in the second joint phase
         ("write_model", 1),  # after training, in the middle of the run's folder
     )
-    assert found == [[-9, False, 0], [-9, False, 1], [-9, False, 0], [-9, False, 0], [-9, False, 0]]
+    assert found == [[-9, False, n] for n in (0, 1, 0, 0, 0, 0)]
     run_in(folder, made)
     # What the killed processes had begun to write is gone too.
     assert {path.name for path in folder.iterdir()} == {"out", "cost.json", "scratch"}

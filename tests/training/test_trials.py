@@ -1,5 +1,6 @@
 """Whole runs: search, seeds and costs."""
 
+import gc
 import itertools
 
 import polars as pl
@@ -7,6 +8,7 @@ import pytest
 
 from pipeline.content import processes
 from pipeline.data import files
+from pipeline.models import items
 from pipeline.training import loop
 from tests.training.conftest import AXES, contents, counted_steps, run_in, work
 
@@ -82,6 +84,23 @@ def test_an_end2end_run_tries_its_encoders_rates_from_the_model_that_frozen_take
     assert (start["hr@10"], start["ndcg@10"]) == (taken["hr@10"], taken["ndcg@10"])
 
 
+@pytest.mark.parametrize("axes", [AXES, {axis: [] for axis in AXES}])
+def test_while_encoders_train_no_precomputed_embeddings_are_held(
+    axes, target, public, monkeypatch, tmp_path
+):
+    real, alive = loop.fit, []
+
+    def counted(model, split, plan, *rest):
+        if plan.phase == "joint":
+            gc.collect()
+            alive.append(sum(type(one) is items.FrozenTower for one in gc.get_objects()))
+        return real(model, split, plan, *rest)
+
+    monkeypatch.setattr(loop, "fit", counted)
+    run_in(tmp_path, work("end2end", target, public, search=axes))
+    assert alive == [0] * (len(axes["encoder_learning_rate"]) or 1)
+
+
 def test_without_a_probe_the_encoders_rates_are_the_second_axis(target, public, tmp_path):
     made = work("end2end", target, public, search=AXES, end2end__probe=False)
     tried = pl.read_csv(run_in(tmp_path, made) / "search.csv")
@@ -90,7 +109,7 @@ def test_without_a_probe_the_encoders_rates_are_the_second_axis(target, public, 
     assert_taken_on_validation(tmp_path, tried, 4)
 
 
-@pytest.mark.parametrize("axes", [AXES, AXES | {"learning_rate": []}])
+@pytest.mark.parametrize("axes", [AXES, {axis: [] for axis in AXES}])
 def test_encoders_that_cannot_train_stop_before_any_probe(
     axes, target, public, monkeypatch, tmp_path
 ):
