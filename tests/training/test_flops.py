@@ -71,6 +71,21 @@ def test_attention_on_a_cpu_counts():
     assert counter.get_total_flops() == 5 * product
 
 
+@pytest.mark.parametrize("is_transposed", [False, True])
+@pytest.mark.parametrize("groups", [1, 2, 8])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_convolutions_count_by_their_groups(groups, stride, is_transposed):
+    """At each place of 3 x 3 weights, and as much for each of the two gradients."""
+    convolve = F.conv_transpose2d if is_transposed else F.conv2d
+    inputs = torch.randn(2, 8, 6, 6, requires_grad=True)
+    weight = torch.randn(8, 8 // groups, 3, 3, requires_grad=True)
+    with flop_counter.FlopCounterMode(display=False, custom_mapping=flops.UNKNOWN) as counter:
+        made = convolve(inputs, weight, padding=1, stride=stride, groups=groups)
+        made.sum().backward()
+    places = (inputs if is_transposed else made)[0, 0].numel()
+    assert counter.get_total_flops() == 3 * (2 * 2 * places * 8 * (8 // groups) * 3 * 3)
+
+
 def test_nothing_of_the_model_changes_and_nothing_is_drawn():
     settings = SASREC.model_copy(update={"dropout": 0.5})
     model = recommender.Recommender(items.IdTower(N_ITEMS, D), Sasrec(D, LENGTH, settings))
