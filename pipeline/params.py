@@ -1,12 +1,13 @@
 """Sections of params.yaml as frozen, strict models: a typo can never become a silent default."""
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from ruamel.yaml import YAML
 
 FILE = Path("params.yaml")
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch takes and a column holds
 
 
 class Section(BaseModel):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from pipeline.content import processes
-from pipeline.data import files
+from pipeline.data import files, launch
 
 TO_CPU = "machine.device to 'cpu'"  # what helps where a GPU is too small
 SHARE = 0.4  # of a GPU's free memory that contents may take
@@ -29,10 +29,10 @@ def pick(device: str) -> torch.device:
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    is_own = processes.is_one_of_several() and "LOCAL_RANK" in os.environ
-    if device == "cpu" or not is_own:
+    number = launch.local_rank()
+    if device == "cpu" or number is None:
         return torch.device(device)
-    number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    there = torch.cuda.device_count()
     if number >= there:
         raise files.Stop(
             f"machine.processes is {os.environ['LOCAL_WORLD_SIZE']}, but torch finds {there} CUDA "

@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from torch import distributed
 
-from pipeline.data import files, scratch
+from pipeline.data import files, launch, scratch
 
 PATIENCE = timedelta(days=1)  # for one another: the first may wait for a former run to end
 # Seconds until the first process that failed says why, in which it is ended where what failed was
@@ -37,7 +37,7 @@ def start(wanted: int) -> bool:
         Stop: this is no command, this is one of another number of processes, or one of them
             failed, which ends the others too.
     """
-    if is_one_of_several():
+    if launch.is_one_of_several():
         of = int(os.environ["WORLD_SIZE"])
         if of != wanted:
             raise files.Stop(
@@ -84,18 +84,10 @@ def start(wanted: int) -> bool:
     return True
 
 
-def is_one_of_several() -> bool:
-    """Tell whether this is one of several processes that were started together.
-
-    RANK or LOCAL_RANK alone are of something else, such as the scheduler of a cluster.
-    """
-    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
-
-
 @contextlib.contextmanager
 def group(where: torch.device) -> Iterator[None]:
     """Join the processes that were started together, until the end of the block."""
-    if not is_one_of_several():
+    if not launch.is_one_of_several():
         yield
         return
     if where.type == "cuda":
@@ -135,7 +127,7 @@ def size() -> int:
 
 def is_first() -> bool:
     """Tell whether this is the process that writes, also where the group has ended."""
-    return not is_one_of_several() or os.environ["RANK"] == "0"
+    return not launch.is_one_of_several() or os.environ["RANK"] == "0"
 
 
 def wait() -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pipeline.data import lists
 from pipeline.data.card import escape
-from pipeline.reporting import markdown, results, tables
+from pipeline.reporting import divisions, markdown, results, tables
 from pipeline.reporting.contrasts import ALPHA
 from pipeline.reporting.costs import ZEROSHOT
 from pipeline.reporting.evidence import Evidence
@@ -121,8 +121,9 @@ FIGURES = {
         "Test HR@10 of every run, apart for held-out items that the source has and has not, a "
         "panel a target",
         "Two marks a run: users whose held-out item the source shares, and the others; how many "
-        "stands above each panel. A slice of fewer than 20 users is left out. An open mark is a "
-        "slice all of which missed (or hit): its interval has no width, and yet nothing is sure.",
+        f"stands above each panel. A slice of fewer than {divisions.LEAST} users is left out. An "
+        "open mark is a slice all of which missed (or hit): its interval has no width, and yet "
+        "nothing is sure.",
     ),
     "curves": Figure(
         "Validation HR@10 of every run over its epochs, a panel a target",

@@ -12,6 +12,7 @@ from pipeline.retrieval.significance import Estimate
 
 OCCURRENCES = (0, 1, 3, 10, 50)  # the least of each slice: times an item stands in train parts
 HISTORIES = (1, 5, 10, 20)  # the least of each slice: items before the test item
+LEAST = 20  # users of a slice that is drawn
 
 
 def by_source(outcome: Outcome, shared: Mapping[str, Overlap]) -> dict[str, np.ndarray]:

@@ -17,7 +17,6 @@ from pipeline.reporting.plots import Curve
 from pipeline.reporting.results import Group, Outcome
 from pipeline.retrieval.significance import Estimate
 
-LEAST = 20  # users of a slice that is drawn
 MARKS = 8  # markers along a curve, so that lines are told apart where they cross
 
 
@@ -149,7 +148,7 @@ def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap]) -> Figure
         counts = []
         for title, users in divided[outcome.group].items():
             counts.append(f"{users.sum():,} {title.partition(' ')[0]}")
-            for row, run in enumerate(names if users.sum() >= LEAST else ()):
+            for row, run in enumerate(names if users.sum() >= divisions.LEAST else ()):
                 _slice(axes, row, title, divisions.estimate(outcome.results[run], users))
         axes.set_title(f"users: {', '.join(counts)}", fontsize=8, loc="right")
         axes.set_yticks(range(len(names)), _ticks(outcome))
@@ -160,7 +159,7 @@ def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap]) -> Figure
     legend = [
         Line2D([], [], color=colour, marker=marker, label=f"held-out item {title}")
         for title, (colour, _, marker) in looks.SLICES.items()
-        if any(slices[title].sum() >= LEAST for slices in divided.values())
+        if any(slices[title].sum() >= divisions.LEAST for slices in divided.values())
     ]
     legend += _notes(outcomes)
     return panels.grid(_by_target(outcomes), draw, 0.36 * len(names) + 1.2, "HR@10, %", legend)

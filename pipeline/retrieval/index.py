@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import faiss
 import numpy as np
 
-from pipeline.data import files
+from pipeline.data import files, launch
 
 T = TypeVar("T")
 
@@ -56,10 +56,9 @@ def index_of(vectors: np.ndarray) -> Flat | OnGpus:
     gpus = list(range(faiss.get_num_gpus()))
     if not gpus:
         return Flat(vectors)
-    # As `processes.is_one_of_several` of content, which retrieval can't import.
-    is_one_of_several = "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
-    if is_one_of_several and "LOCAL_RANK" in os.environ:
-        gpus = [int(os.environ["LOCAL_RANK"]) % len(gpus)]
+    own = launch.local_rank()
+    if own is not None:
+        gpus = [own % len(gpus)]
     return OnGpus(vectors, gpus)
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import open_clip
 import polars as pl
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.data import covers, decoding, files
 from pipeline.data.progress import Progress
-from pipeline.params import Section
+from pipeline.params import Section, Seed
 
 WORDS = 12  # the text tower's context: a title's tokens, its start and its end
 MEAN = SD = (0.5, 0.5, 0.5)
@@ -24,7 +24,7 @@ MEAN = SD = (0.5, 0.5, 0.5)
 class DemoEncoder(Section):
     """The small CLIP model and how it is trained."""
 
-    seed: int = Field(ge=0, lt=2**63)
+    seed: Seed
     size: PositiveInt  # pixels, a multiple of `patch`
     patch: PositiveInt  # pixels
     width: PositiveInt  # of both towers, a multiple of 32

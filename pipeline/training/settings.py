@@ -16,7 +16,7 @@ from pipeline.content import blocks, lora
 from pipeline.data import split
 from pipeline.machine import Machine
 from pipeline.models import items, recommender, users
-from pipeline.params import Params, Section
+from pipeline.params import Params, Section, Seed
 from pipeline.training import grid
 from pipeline.training.negatives import LossName, Negatives
 
@@ -81,9 +81,6 @@ class EndToEnd(Section):
     patience: PositiveInt
     patience_steps: NonNegativeInt
     validate_every: PositiveInt
-
-
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch takes and a column holds
 
 
 class IdRun(Params):

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from pipeline.reporting import evidence, figures, gallery, looks, panels, plots, results
+from pipeline.reporting import divisions, evidence, figures, gallery, looks, panels, plots, results
 from pipeline.reporting.costs import ZEROSHOT
 from pipeline.reporting.markdown import MINUS
 from pipeline.reporting.plots import Curve
@@ -271,7 +271,7 @@ def test_slices_say_their_users_and_small_ones_are_left_out(drawn, monkeypatch):
     known, others = (int(n.replace(",", "")) for n in re.findall(r"[\d,]*\d", near))
     assert near == f"users: {known:,} in, {others:,} not" and known + others == 1500
     assert far == "users: 0 in, 1,500 not"
-    monkeypatch.setattr(figures, "LEAST", 1500)  # near has fewer in both
+    monkeypatch.setattr(divisions, "LEAST", 1500)  # near has fewer in both
     figure = drawn()["slices"]
     assert not [line for line in panel(figure, "near").lines if len(line.get_xdata())]
     assert [*legend(figure)] == ["held-out item not in the source"]
