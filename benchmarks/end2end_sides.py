@@ -15,7 +15,7 @@ from benchmarks import end2end_data as data
 from benchmarks import ninerec_step
 from pipeline.content import prefix
 from pipeline.content.blocks import Encoder
-from pipeline.data import sequences
+from pipeline.data import kinds, sequences
 from pipeline.machine import PrefixCache
 from pipeline.models.items import EndToEndTower
 from pipeline.models.recommender import Recommender
@@ -91,7 +91,7 @@ def settings(
         "prefix_cache": cache,
         "micro_batch_items": micro_batch,
     }
-    return runs.SETTINGS[runs.RUNS[run].tower].model_validate(s)
+    return runs.SETTINGS[kinds.RUNS[run].vectors].model_validate(s)
 
 
 def work(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 from benchmarks import measure
-from pipeline.data import lists
+from pipeline.data import kinds
 from tests import stub_flow
 
 # Cover files of Bili_2M, and of NineRec's nine targets.
@@ -108,8 +108,8 @@ def settings() -> dict[str, Any]:
         for name in COVERS
     }
     listed = {
-        field: [run for run, place in lists.ORDER.items() if place == field]
-        for field in set(lists.ORDER.values()) - {""}
+        field: [run for run, kind in kinds.RUNS.items() if kind.listed == field]
+        for field in {kind.listed for kind in kinds.RUNS.values()} - {""}
     }
     return params | {
         "demo": [],

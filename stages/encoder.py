@@ -1,29 +1,31 @@
 """Stage `encoder`: keep a public encoder as a local folder; from here on nothing is downloaded."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from pipeline import command
 from pipeline.content import encoders, specification
+from pipeline.data import lists
 from pipeline.params import Params
 
 
 class Encode(Params):
-    """What it reads of params.yaml."""
+    """The encoders, one for each modality in use."""
 
-    encoders: specification.Encoders
+    encoders: dict[specification.Modality, specification.Entry]
 
 
 def main(
-    modality: Annotated[Literal["text", "image"], typer.Option(help="text or image")],
+    modality: Annotated[specification.Modality, typer.Option(help="text or image")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
 ) -> None:
     """Get the encoder that params.yaml names for a modality."""
     named = Encode.load().encoders
-    entry = {"text": named.text, "image": named.image}[modality]
-    encoder = encoders.fetch(specification.resolve(entry, modality), out)
+    if modality not in named:
+        lists.stop(f"encoders: {[*named]}", f"name the {modality} encoder")
+    encoder = encoders.fetch(specification.resolve(named[modality], modality), out)
     typer.echo(f"encoder: {encoder.spec.model}, {encoder.width} dimensions -> {out}")
 
 

@@ -35,7 +35,8 @@ def main(
         raw = readers.read(form, folder, language, p.prepare.table)
         prepared, counts = prepare.prepare(domain, raw, p.prepare, p.protocol)
         described = card.card(domain, raw, prepared, counts, p.protocol)
-        if (oracle := demo.read_oracle(folder)) is not None:
+        oracle = demo.read_oracle(folder)
+        if oracle is not None and counts.drawn_from is None:  # it is of all users
             described["oracle"] = oracle
         tables.save(part, prepared)
         files.write_json(card_part / "card.json", described)

@@ -62,6 +62,7 @@ def main(
     if unpack is not None and not folder.is_dir():
         unpack_data(unpack, folder)
     tree = work_tree(preset.stem)
+    presets.claim(tree, preset)
     YAML().dump(content, tree / FILE)
     cache_of = [sys.executable, "-m", "dvc", "cache", "dir"]
     cache = subprocess.run(cache_of, check=True, capture_output=True, text=True).stdout.strip()

@@ -11,7 +11,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from pipeline.data import lists
+from pipeline.data import kinds
 from pipeline.models.items import TowerSettings
 from pipeline.params import Params
 from pipeline.reporting import looks
@@ -81,8 +81,8 @@ def test_a_checkpoint_is_of_all_the_code_that_its_stage_reaches(stage):
     assert sorted(str(path.relative_to(ROOT)) for path in runs.CODE) == sorted(reached)
 
 
-def test_tables_runs_and_figures_know_the_same_runs_in_one_order():
-    assert [*lists.ORDER] == [*runs.RUNS] == [*looks.STYLES]
+def test_figures_know_the_same_runs_in_one_order():
+    assert [*kinds.RUNS] == [*looks.STYLES]
 
 
 def sections_read_by(block):

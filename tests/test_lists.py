@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 from stub_flow import ROOT
 
-from pipeline.data import files, lists
+from pipeline.data import files, kinds, lists
 
 SHIPPED = YAML(typ="safe").load(ROOT / "params.yaml")
 SHIPPED["domains"] = {part: dict(listed) for part, listed in SHIPPED["domains"].items()}
@@ -83,6 +83,7 @@ BAD = [
     ),
     ({"origins.image": None}, "domains.image: ['harbor', 'near', 'far', 'cold']: origins has no"),
     ({"origins.text": None}, "domains.text: ['harbor', 'near', 'far', 'cold']: origins has no"),
+    ({"encoders.image": None}, "origins: ['text', 'image']: encoders names no image encoder"),
     (
         {"origins.text": None, "domains.text": {}, "domains.both": {}, "contents": ["text"]},
         "contents: ['text']: origins has no text encoder",
@@ -134,6 +135,13 @@ GOOD = [
     {"sources": [], "runs.pretrain_frozen": [], "runs.pretrain_end2end": []},
     {"contents": ["text", "image", "both"]},
     {"contents": ["text"], "domains.image": {}, "domains.both": {}, "origins.image": None},
+    {
+        "contents": ["text"],
+        "domains.image": {},
+        "domains.both": {},
+        "origins.image": None,
+        "encoders.image": None,
+    },
     {"contents": ["image"], "domains.text": {}, "domains.both": {}, "origins.text": None},
     {"runs.frozen": ["frozen", "frozen_paper"], "runs.end2end": []},
     {"demo": []},
@@ -217,7 +225,7 @@ def test_without_images_no_domain_needs_covers():
 
 def test_runs_are_named_in_the_order_of_every_table_with_id_first():
     runs = changed({"runs.frozen": ["frozen_paper", "frozen"]}).runs
-    assert runs.names(["harbor"]) == [*lists.ORDER]
+    assert runs.names(["harbor"]) == [*kinds.RUNS]
     assert runs.names([]) == ["id", "frozen", "frozen_paper", "end2end"]
     fewer = changed({"runs.frozen_transfer": ["frozen_zeroshot"], "runs.end2end": []}).runs
     assert "frozen_transfer" not in fewer.names(["harbor"])

@@ -11,6 +11,7 @@ from pipeline.data import lists, presets
 from pipeline.download import release
 from pipeline.reporting import ninerec
 from pipeline.training import runs
+from stages import encoder
 
 ROOT = Path(__file__).parents[1]
 FLOW = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -81,8 +82,9 @@ def test_ninerecs_presets_have_its_targets_and_both_sources(name):
     assert len(published) == 9
     assert set(params["domains"]["all"]) - published == {"Bili_2M", "Bili_500K"}
     assert params["protocol"]["window"] == 23
-    encoders = dict(specification.Encoders.model_validate(params["encoders"]))
-    for modality in params["origins"]:
+    encoders = encoder.Encode.model_validate(params).encoders
+    assert encoders.keys() == params["origins"].keys()
+    for modality in encoders:
         specification.resolve(encoders[modality], modality)
 
 

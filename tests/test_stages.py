@@ -15,7 +15,7 @@ import typer.testing
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from pipeline.training import runs
+from pipeline.data import kinds
 from tests.content.conftest import bert
 
 __all__ = ["bert"]
@@ -80,7 +80,7 @@ def test_every_block_ran(flow):
 
 def test_every_run_left_what_explains_it(flow):
     artifacts, _ = flow
-    content = set(runs.RUNS) - {"id"}
+    content = set(kinds.RUNS) - {"id"}
     assert {folder.name for folder in (artifacts / "runs" / GROUP).iterdir()} == content
     folders = [artifacts / "runs" / GROUP / run for run in content]
     for folder in [*folders, artifacts / "runs/near-id-sasrec/id"]:
@@ -103,7 +103,7 @@ def test_frozen_and_end2end_share_their_probe(flow):
 def test_evaluation_agrees_with_what_training_validated(flow):
     artifacts, _ = flow
     found = json.loads((artifacts / "evaluate" / GROUP / "metrics.json").read_text())
-    for run in set(runs.RUNS) - {"id"}:
+    for run in set(kinds.RUNS) - {"id"}:
         described = json.loads((artifacts / "runs" / GROUP / run / "run.json").read_text())
         for metric in ("hr@10", "ndcg@10"):
             assert found[run]["valid"][metric] == pytest.approx(

@@ -23,6 +23,7 @@ def fetch(spec: Spec, out: Path) -> Encoder:
     Raises:
         files.Stop: the specification leads to no encoder.
     """
+    specification.check_folder(spec)
     spec = specification.inherit(spec)
     encoder = LIBRARIES[spec.library].fetch(spec)
     save(encoder, out)

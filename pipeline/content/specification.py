@@ -45,13 +45,7 @@ class Spec(Section):
 
 
 Entry = str | Spec
-
-
-class Encoders(Section):
-    """One encoder a modality."""
-
-    text: Entry
-    image: Entry
+Modality = Literal["text", "image"]
 
 
 def resolve(entry: Entry, modality: str) -> Spec:
@@ -150,6 +144,22 @@ def read(folder: Path) -> Spec:
             f"{path} is not a valid specification of an encoder: {where}: {first['msg']}. "
             "Run the stage encoder again, or name another folder in params.yaml."
         ) from error
+
+
+def check_folder(spec: Spec) -> None:
+    """See that an image encoder in a local folder is not told what its own files settle.
+
+    Raises:
+        files.Stop: it is given weights or options, which would not be used.
+    """
+    if MODALITY[spec.library] != "image" or not Path(spec.model).is_dir():
+        return
+    for key in ("weights", "options"):
+        if value := getattr(spec, key):
+            raise files.Stop(
+                f"encoders.image.{key} is {value!r}, but {spec.model!r} is a local folder, whose "
+                "own files say that. Leave it out."
+            )
 
 
 def inherit(spec: Spec) -> Spec:

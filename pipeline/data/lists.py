@@ -8,28 +8,9 @@ from typing import Annotated, Any, Literal, NoReturn
 from pydantic import Field
 from ruamel.yaml import YAML
 
-from pipeline.data import files
+from pipeline.data import files, kinds
 from pipeline.params import FILE, Params, Section
 
-# Run names in the order of every table, and which field of `Runs` may list them.
-ORDER = {
-    "id": "",  # always there
-    "frozen": "frozen",
-    "frozen_paper": "frozen",
-    "end2end": "end2end",
-    "frozen_transfer": "frozen_transfer",
-    "tuned_transfer": "tuned_transfer",
-    "end2end_transfer": "end2end_transfer",
-    "frozen_zeroshot": "frozen_transfer",
-    "tuned_zeroshot": "tuned_transfer",
-}
-STARTS_FROM = {  # whose training on the source a run starts from
-    "frozen_transfer": "frozen",
-    "frozen_zeroshot": "frozen",
-    "tuned_transfer": "end2end",
-    "tuned_zeroshot": "end2end",
-    "end2end_transfer": "end2end",
-}
 SANITY = ("popularity", "itemknn", "contentknn")  # beside the runs: recommenders without training
 MODALITIES = {"text": ["text"], "image": ["image"], "both": ["text", "image"]}  # of a content
 FLOW = Path("dvc.yaml")
@@ -56,7 +37,7 @@ class Runs(Section):
         listed = [*self.frozen, *self.end2end]
         if sources:
             listed += [*self.frozen_transfer, *self.tuned_transfer, *self.end2end_transfer]
-        return [run for run in ORDER if run == "id" or run in listed]
+        return [run for run in kinds.RUNS if run == "id" or run in listed]
 
     def encodes(self, sources: list[str]) -> bool:
         """Tell whether there is a run whose encoders train."""
@@ -99,6 +80,7 @@ class Lists(Params):
     users: list[str]
     user_encoders: dict[str, Any]
     runs: Runs
+    encoders: dict[Literal["text", "image"], Any]
     origins: dict[Literal["text", "image"], str]
     report: Reporting
 
@@ -136,6 +118,9 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     for user in lists.users:
         if user not in lists.user_encoders:
             stop(f"{user!r} in users", f"user_encoders has {[*lists.user_encoders]}")
+    for modality in lists.origins:
+        if modality not in lists.encoders:
+            stop(f"origins: {[*lists.origins]}", f"encoders names no {modality} encoder")
     _check_domains(lists)
     _check_modalities(lists)
     _check_contents(lists)
@@ -230,7 +215,7 @@ def _check_runs(lists: Lists) -> None:
             "list a run, e.g. frozen, or train ids alone: contents: [] and `dvc repro baseline`",
         )
     for field, listed in runs.items():
-        allowed = [name for name, place in ORDER.items() if place == field]
+        allowed = [name for name, kind in kinds.RUNS.items() if kind.listed == field]
         if field.startswith("pretrain"):
             continue
         for name in listed:
@@ -238,9 +223,9 @@ def _check_runs(lists: Lists) -> None:
                 stop(f"runs.{field}: {name!r}", f"it may list {allowed}")
     if not lists.sources:
         return
-    for run, start in STARTS_FROM.items():
-        field, needed = ORDER[run], f"pretrain_{start}"
-        if runs[field] and not runs[needed]:
+    for kind in kinds.RUNS.values():
+        field, needed = kind.listed, f"pretrain_{kind.start}"
+        if kind.start and runs[field] and not runs[needed]:
             stop(
                 f"runs.{field}: {runs[field]}, but runs.{needed}: []",
                 f"list what they start from in runs.{needed}, or take them out",
@@ -249,7 +234,7 @@ def _check_runs(lists: Lists) -> None:
 
 def _check_contrasts(contrasts: Sequence[Sequence[str]]) -> None:
     """See that every contrast is of two runs there may be, and none is listed twice."""
-    known = [*ORDER, *SANITY]
+    known = [*kinds.RUNS, *SANITY]
     seen: list[set[str]] = []
     for pair in contrasts:
         for name in pair:

@@ -129,12 +129,12 @@ def _unknown(raw: Raw, numbers: np.ndarray, allowed: float) -> int:
     lost = (
         raw.interactions.filter(numbers == 0)
         .group_by(pl.col("item").cast(pl.String))
-        .agg(n=pl.len(), line=pl.col("line").min())
-        .sort("line", "item")
+        .agg(n=pl.len(), row=pl.col("line").min())
+        .sort("row", "item")
     )
     count, size = int(lost["n"].sum()), len(raw.interactions)
     if count > allowed * size:
-        shown = ", ".join(f"{item!r} (line {line})" for item, _, line in lost.head(SHOWN).rows())
+        shown = ", ".join(f"{item!r} (row {row})" for item, _, row in lost.head(SHOWN).rows())
         raise Stop(
             f"{raw.source}: {count:,} of {size:,} interactions ({count / size:.2%}) are "
             f"with {len(lost):,} items that the item table lacks, more than prepare.max_unknown = "

@@ -6,18 +6,22 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.data import lists
+from pipeline.data import files, lists
 
 BASE = "base"  # names the whole file that a preset changes, as seen from the preset's folder
 TREES = Path(".worktrees")  # of `stages.preset`, one a preset
 DATA = Path(".data")  # raw data that git ignores; presets name it as if it were here
 
 
-def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
+def read(preset: Path, *above: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
     """Read a preset; of one with a base, its own sections take the place of the base's.
 
+    Args:
+        preset: the file.
+        above: those that stand on it, by which it is known whether they go round in a circle.
+
     Raises:
-        Stop: its base is not there, or has a base itself.
+        Stop: its base is not there, holds no sections, or stands on it.
         YAMLError: it or its base is not YAML.
     """
     content = YAML().load(preset)
@@ -27,11 +31,30 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
     base = preset.parent / str(named)
     if not base.is_file():
         lists.stop(f"{BASE}: {named!r}", f"there is no {base}; name a file beside {preset}")
-    whole = YAML().load(base)
-    if not isinstance(whole, dict) or BASE in whole:
-        lists.stop(f"{BASE}: {named!r}", f"{base} is not a whole params.yaml; name one that is")
+    if base.resolve() in {one.resolve() for one in (preset, *above)}:
+        lists.stop(f"{BASE}: {named!r}", f"{base} stands on {preset} itself; name another")
+    whole = read(base, preset, *above)
+    if not isinstance(whole, dict):
+        lists.stop(f"{BASE}: {named!r}", f"{base} holds no sections; name a params.yaml")
     whole.update(content)
     return whole
+
+
+def claim(tree: Path, preset: Path) -> None:
+    """Note whose work tree it is; it is named by the file's name alone.
+
+    Raises:
+        Stop: it is that of another preset, from another folder.
+    """
+    mark, own = tree / ".dvc/tmp/preset", os.path.relpath(preset)
+    owner = mark.read_text(encoding="utf-8") if mark.is_file() else own
+    if owner != own:
+        raise files.Stop(
+            f"{tree} is the work tree of {owner}, and {own} has the same name: rename one, or "
+            f"give the tree up with `git worktree remove --force {tree}`"
+        )
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(mark, own)
 
 
 def resolve(value: Any, root: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold

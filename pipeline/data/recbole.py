@@ -122,16 +122,9 @@ def _names(header: Header, columns: Table) -> dict[str, str]:
     named = {"user": columns.user, "item": columns.item}
     if columns.timestamp:
         named["timestamp"] = columns.timestamp
-    names: dict[str, str] = {}
     for role, name in named.items():
-        if name in names:
-            raise Stop(
-                f"params.yaml: prepare.table.{names[name]} and prepare.table.{role} both name the "
-                f"field {name!r}; the rule is a field each"
-            )
         header.check(name, role, ("float", "token") if role == "timestamp" else ("token",))
-        names[name] = role
-    return names
+    return {name: role for role, name in named.items()}
 
 
 def _items(path: Path, columns: Table) -> tuple[pl.DataFrame, list[str]]:

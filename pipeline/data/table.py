@@ -1,10 +1,13 @@
 """One's own files: interactions and items as CSV or Parquet, with column names from params.yaml."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import polars as pl
 from polars.exceptions import PolarsError
+from pydantic import model_validator
 
 from pipeline.data import ids, lines, raw
 from pipeline.data.files import Stop
@@ -29,6 +32,16 @@ class Table(Section):
     id: str  # columns of the items
     text: list[str]  # joined by ". ", those that are empty left out; []: items have no texts
     cover: str  # the column with the cover's file name; "": <id>.jpg, .jpeg, .png or .webp
+
+    @model_validator(mode="after")
+    def _is_a_column_each(self) -> Self:
+        columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
+        for one, other in itertools.combinations(columns, 2):
+            if columns[one] == columns[other]:
+                raise ValueError(
+                    f"{one} and {other} both name {columns[one]!r}; the rule is a column each"
+                )
+        return self
 
 
 def read(folder: Path, columns: Table) -> raw.Raw:
@@ -118,7 +131,7 @@ def _integer(column: str, kind: pl.DataType) -> pl.Expr:
 
 
 def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
-    """Open a file lazily; ROW numbers the lines of a CSV file, the rows of a Parquet file."""
+    """Open a file lazily; ROW numbers its rows from 1, a CSV file's header being the first."""
     lines.check_file(path)
     try:
         match path.suffix:

@@ -14,13 +14,13 @@ from pipeline.params import Section
 
 
 class UserEncoders(Section):
-    """The settings of each user encoder, by its name."""
+    """The settings of each user encoder that is in use, by its name."""
 
-    sasrec: SasrecSettings
-    bert4rec: Bert4recSettings
-    gru4rec: Gru4recSettings
-    nextitnet: NextitnetSettings
-    hstu: HstuSettings
+    sasrec: SasrecSettings | None = None
+    bert4rec: Bert4recSettings | None = None
+    gru4rec: Gru4recSettings | None = None
+    nextitnet: NextitnetSettings | None = None
+    hstu: HstuSettings | None = None
 
 
 USER_ENCODERS: dict[str, Callable[[int, int, Any], UserEncoder]] = {
@@ -36,13 +36,15 @@ def settings_of(name: str, settings: UserEncoders) -> Section:
     """Take a user encoder's own settings.
 
     Raises:
-        Stop: there is no user encoder of this name.
+        Stop: there is no user encoder of this name, or it has no settings.
     """
     if name not in USER_ENCODERS:
         raise files.Stop(
             f"user encoder {name!r} is unknown; params.yaml: users may list {[*USER_ENCODERS]}"
         )
-    own: Section = dict(settings)[name]
+    own: Section | None = dict(settings)[name]
+    if own is None:
+        raise files.Stop(f"params.yaml: user_encoders: {name} is missing; give its settings")
     return own
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pipeline.data import lists
+from pipeline.data import kinds
 from pipeline.data.card import escape
+from pipeline.data.kinds import ZEROSHOT
 from pipeline.reporting import divisions, markdown, results, tables
 from pipeline.reporting.contrasts import ALPHA
-from pipeline.reporting.costs import ZEROSHOT
 from pipeline.reporting.evidence import Evidence
 from pipeline.reporting.results import Outcome
 
@@ -164,7 +164,7 @@ def covers(found: Evidence, runs: set[str]) -> str:
     """Say what the intervals of some runs cover, which differs by what a run stands on."""
     trainings = "one training" if found.seeds == 1 else f"the mean of {found.seeds} trainings"
     parts = [f"over users, {trainings}"]
-    transferred = runs & {*lists.STARTS_FROM} - set(ZEROSHOT)
+    transferred = runs & {name for name, kind in kinds.RUNS.items() if kind.start} - set(ZEROSHOT)
     if transferred:
         parts.append(f"for {names(transferred)} also one pre-training")
     if runs & set(ZEROSHOT):

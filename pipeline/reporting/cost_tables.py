@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+from pipeline.data import kinds
 from pipeline.data.card import escape
 from pipeline.reporting import markdown, results, tables
-from pipeline.reporting.costs import ZEROSHOT, Cost, Costs
+from pipeline.reporting.costs import Cost, Costs
 from pipeline.reporting.results import Outcome
 
 SPENT = [
@@ -81,7 +82,7 @@ def _spent(run: str, cost: Cost | None, share: float | None) -> list[str]:
     """Show a run's cost in the columns SPENT; a run that trains nothing has only its share."""
     if cost is None:
         return [markdown.NOTHING] * len(SPENT)
-    trains = run not in ZEROSHOT
+    trains = kinds.RUNS[run].trains
     own = cost.seconds if trains else 0.0
     rate = cost.users_per_second if trains else None
     return [

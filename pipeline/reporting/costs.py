@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel
 
-from pipeline.data import files, lists
+from pipeline.data import files, kinds, lists
 from pipeline.reporting.results import Group
-
-ZEROSHOT = ("frozen_zeroshot", "tuned_zeroshot")  # train nothing on the target
 
 
 class Cost(BaseModel):
@@ -84,16 +82,16 @@ def on_target(group: Group, run: str, sources: list[str]) -> list[str]:
     """Name the embeddings of the target that a run reads, as their cost files are named."""
     if run == "id":
         return []
-    if lists.STARTS_FROM.get(run) == "end2end" and sources:
+    if kinds.RUNS[run].start == "end2end" and sources:
         return [f"embed_tuned/{group.target}-{sources[0]}-{group.content}-{group.user}"]
     return _embeddings(group.target, group.content)
 
 
 def on_source(group: Group, run: str, sources: list[str]) -> list[str]:
     """Name what was done on the source for a run: its embeddings, then its training."""
-    if run not in lists.STARTS_FROM or not sources:
+    if not kinds.RUNS[run].start or not sources:
         return []
-    trained = f"pretrain/{sources[0]}-{group.content}-{lists.STARTS_FROM[run]}-{group.user}"
+    trained = f"pretrain/{sources[0]}-{group.content}-{kinds.RUNS[run].start}-{group.user}"
     return [*_embeddings(sources[0], group.content), trained]
 
 

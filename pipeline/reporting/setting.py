@@ -4,24 +4,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.data import lists
+from pipeline.data import kinds, lists
 from pipeline.data.card import escape
 from pipeline.reporting import markdown
 from pipeline.reporting.evidence import Evidence
 
-# Where a run's item vectors come from, and what it trains on the target.
-RUNS = {
-    "id": ("a table, one vector per item", "table, user encoder"),
-    "frozen": ("public embeddings -> head", "head, user encoder"),
-    "frozen_paper": ("public embeddings -> NineRec's head", "head, user encoder"),
-    "end2end": ("encoder -> head", "top blocks of the encoder, head, user encoder"),
-    "frozen_transfer": ("public embeddings -> head", "head, user encoder"),
-    "tuned_transfer": ("embeddings of the source-tuned encoder -> head", "head, user encoder"),
-    "end2end_transfer": ("encoder -> head", "top blocks of the encoder, head, user encoder"),
-    "frozen_zeroshot": ("public embeddings -> head", "nothing"),
-    "tuned_zeroshot": ("embeddings of the source-tuned encoder -> head", "nothing"),
+VECTORS = {  # where a run's item vectors come from
+    "id": "a table, one vector per item",
+    "frozen": "public embeddings -> {head}",
+    "tuned": "embeddings of the source-tuned encoder -> {head}",
+    "end2end": "encoder -> {head}",
 }
-SCRATCH = {"end2end": "scratch, public encoder"}  # where it is more than `scratch`
+HEADS = {"head": "head", "paper_head": "NineRec's head"}
+PARTS = {"id": "table, user encoder", "end2end": "top blocks of the encoder, head, user encoder"}
 
 
 def line(found: Evidence, encoders: Mapping[str, Any]) -> str:
@@ -50,9 +45,11 @@ def runs(found: Evidence) -> str:
     """Say what each run of the report is: a row a run."""
     rows = []
     for run in (one.run for one in found.outcomes[0].runs):
-        vectors, trains = RUNS[run]
-        source = lists.STARTS_FROM.get(run)
-        start = f"the source's `{source}` model" if source else SCRATCH.get(run, "scratch")
+        kind = kinds.RUNS[run]
+        vectors = VECTORS[kind.vectors].format(head=HEADS[kind.head])
+        scratch = "scratch, public encoder" if kind.vectors == "end2end" else "scratch"
+        start = f"the source's `{kind.start}` model" if kind.start else scratch
+        trains = PARTS.get(kind.vectors, "head, user encoder") if kind.trains else "nothing"
         rows.append([f"`{run}`", vectors, start, trains])
     header = ["run", "item vectors from", "starts from", "trains on the target"]
     return markdown.table(header, rows, numbers_from=len(header))

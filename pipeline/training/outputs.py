@@ -60,7 +60,6 @@ def write_model(folder: Path, work: runs.Work, model: recommender.Recommender) -
     s = work.settings
     shaped = {
         "run": work.name.run,
-        "tower": work.kind.tower,
         "content": work.name.content,
         **work.shape(),
         "width": s.model.width,

@@ -2,14 +2,14 @@
 
 import functools
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from pipeline.content import blocks, device, embed, encoders, prefix, processes, store
 from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
-from pipeline.data import scratch, split, tables
+from pipeline.data import kinds, scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.retrieval import index
 from pipeline.training import grid, inputs, loop, negatives, objective, schedule
@@ -17,43 +17,28 @@ from pipeline.training.checkpoint import Keeper
 from pipeline.training.inputs import Inputs
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
-
-class Kind(NamedTuple):
-    """What makes a run this run, beside where it starts."""
-
-    tower: Literal["id", "frozen", "end2end"]  # `tuned` is frozen over tuned embeddings
-    trains: bool = True
-    paper_head: bool = False
-
-
-RUNS = {
-    "id": Kind("id"),
-    "frozen": Kind("frozen"),
-    "frozen_paper": Kind("frozen", paper_head=True),
-    "end2end": Kind("end2end"),
-    "frozen_transfer": Kind("frozen"),
-    "tuned_transfer": Kind("frozen"),
-    "end2end_transfer": Kind("end2end"),
-    "frozen_zeroshot": Kind("frozen", trains=False),
-    "tuned_zeroshot": Kind("frozen", trains=False),
-}
 # What runs are made by: a checkpoint is of one state of it.
 CODE = [
     Path(__file__).parents[1] / part
     for part in ("params.py", "machine.py", "data", "retrieval", "content", "models", "training")
 ]
-SETTINGS: dict[str, type[IdRun]] = {"id": IdRun, "frozen": ContentRun, "end2end": EndToEndRun}
+SETTINGS: dict[str, type[IdRun]] = {  # by where the item vectors come from
+    "id": IdRun,
+    "frozen": ContentRun,
+    "tuned": ContentRun,
+    "end2end": EndToEndRun,
+}
 
 
 def load_settings(run: str) -> IdRun:
-    """Read the sections of params.yaml that a run's tower needs."""
-    return SETTINGS[RUNS[run].tower].load()
+    """Read the sections of params.yaml that a run needs."""
+    return SETTINGS[kinds.RUNS[run].vectors].load()
 
 
 class Name(NamedTuple):
     """Whose run it is; empty where it has none."""
 
-    run: str  # one of RUNS
+    run: str  # one of kinds.RUNS
     domain: str
     content: str
     user: str  # the user encoder
@@ -101,7 +86,7 @@ class Work:
         self.machine = settings.machine
         self.tower = settings.tower if isinstance(settings, ContentRun) else None
         self.end2end = settings.end2end if isinstance(settings, EndToEndRun) else None
-        self.kind = RUNS[name.run]
+        self.kind = kinds.RUNS[name.run]
         users.settings_of(name.user, settings.user_encoders)
         negatives.check_loss(settings.training.loss, encodes=self.end2end is not None)
         device.set_threads(self.machine.threads)
@@ -129,7 +114,7 @@ class Work:
 
     def decisive_tower(self) -> dict[str, Any] | None:
         """Give the tower's settings, without the head that the run has not."""
-        unread = "head" if self.kind.paper_head else "paper_head"
+        unread = "head" if self.kind.head == "paper_head" else "paper_head"
         return None if self.tower is None else self.tower.model_dump(exclude={unread})
 
     @property
@@ -145,7 +130,7 @@ class Work:
         if tower is None:
             made = items.IdTower(len(self.prepared.items), s.model.width)
         else:
-            head = tower.paper_head if self.kind.paper_head else tower.head
+            head = tower.paper_head if self.kind.head == "paper_head" else tower.head
             fusion = items.Fusion(self.embedded, s.model.width, head, tower.fusion)
             made = items.FrozenTower(self.embedded, fusion, tower.modality_dropout)
         user_encoder = users.build(self.name.user, s.model.width, self.length, s.user_encoders)
@@ -254,7 +239,7 @@ class Work:
         Whichever comes second finds it finished; so it outlives the run, until `scratch.sweep`.
         Others keep theirs in their own folder, which goes when they are done.
         """
-        if self.tower is None or self.kind.paper_head:
+        if self.tower is None or self.kind.head == "paper_head":
             return folder
         shared = self.decisive_settings("search", "seeds", "end2end")
         return folder.parent / scratch.key([self.name[1:], shared], self.state)

@@ -71,6 +71,25 @@ def test_an_entry_that_does_not_fit_stops(entry, modality, said):
         specification.resolve(entry, modality)
 
 
+@pytest.mark.parametrize(
+    ("folder", "library", "told"),
+    [
+        ("vit", "timm", {"options": {"drop_path_rate": 0.3}}),
+        ("vit", "timm", {"weights": "w.safetensors"}),
+        ("clip", "open_clip", {"weights": "openai"}),
+    ],
+)
+def test_a_local_folder_is_not_told_what_its_files_settle(folder, library, told, request, tmp_path):
+    model, out = str(request.getfixturevalue(folder)), tmp_path / "encoder"
+    encoders.fetch(specification.Spec(library=library, model=model), out)
+    (key,) = told
+    for place in (model, str(out)):  # as published, and as we keep it
+        spec = specification.Spec(library=library, model=place, **told)
+        with pytest.raises(files.Stop, match=rf"{key} is .* is a local folder, whose own"):
+            encoders.fetch(spec, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_folder_without_an_encoder_stops(tmp_path):
     with pytest.raises(
         files.Stop, match=r"is not a valid encoder: it has none of encoder.json, op"

@@ -89,13 +89,13 @@ def test_dropping_duplicates_can_make_a_user_too_short(tmp_path):
     assert (domain.users["id"].to_list(), counts.short_interactions) == (["u1", "u2"], 4)
 
 
-def test_unknown_items_stop_with_file_line_and_rule(tmp_path):
+def test_unknown_items_stop_with_file_row_and_rule(tmp_path):
     with pytest.raises(Stop) as stop:
         prepared(tmp_path, pairs=PAIRS + "../../x,u1,5\nv13,u1,6\nv13,u2,7\n")
     assert "D_pair.csv: 3 of 15 interactions (20.00%) are with 2 items that the item" in str(
         stop.value
     )
-    assert "more than prepare.max_unknown = 0.00% allows: '../../x' (line 13), 'v13' (line 14)" in (
+    assert "more than prepare.max_unknown = 0.00% allows: '../../x' (row 13), 'v13' (row 14)" in (
         str(stop.value)
     )
     assert "columns were read as item,user,timestamp" in str(stop.value)

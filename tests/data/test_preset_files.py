@@ -1,6 +1,7 @@
 """Presets: a base's sections, those of its own instead, and paths as seen from a work tree."""
 
 import re
+from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
@@ -33,6 +34,23 @@ def test_its_own_sections_take_the_place_of_the_bases_whole(written):
     }  # fmt: skip
 
 
+def test_a_base_may_have_a_base(written, tmp_path):
+    (tmp_path / "first.yaml").write_text(WHOLE)
+    path = written("base: whole.yaml\nseeds: [2]\n", "base: first.yaml\nsources: [b]\nseeds: [1]\n")
+    read = {"seeds": [2], "sources": ["b"], "training": {"epochs": 3, "patience": 1}}
+    assert presets.read(path) == read
+
+
+def test_presets_of_one_name_do_not_share_a_work_tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree = tmp_path / "tree"
+    presets.claim(tree, Path("presets/x.yaml"))
+    presets.claim(tree, tmp_path / "presets/x.yaml")  # the same one
+    said = r"tree is the work tree of presets/x.yaml, and mine/x.yaml has the same name: rename"
+    with pytest.raises(files.Stop, match=said):
+        presets.claim(tree, Path("mine/x.yaml"))
+
+
 @pytest.mark.parametrize("text", ["", "- 1\n", "word\n"])
 def test_what_has_no_sections_is_left_to_who_checks_it(written, text):
     assert presets.read(written(text)) == YAML(typ="safe").load(text)
@@ -42,8 +60,9 @@ def test_what_has_no_sections_is_left_to_who_checks_it(written, text):
     ("named", "base", "message"),
     [
         ("none.yaml", WHOLE, "params.yaml: base: 'none.yaml': there is no "),
-        ("whole.yaml", "base: mine.yaml\n", "whole.yaml is not a whole params.yaml; name one"),
-        ("whole.yaml", "[]\n", "whole.yaml is not a whole params.yaml; name one"),
+        ("whole.yaml", "base: mine.yaml\n", "mine.yaml stands on "),
+        ("mine.yaml", WHOLE, "mine.yaml stands on "),
+        ("whole.yaml", "[]\n", "whole.yaml holds no sections; name a params.yaml"),
         ("[1]", WHOLE, "params.yaml: base: [1]: there is no "),
     ],
 )

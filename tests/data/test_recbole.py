@@ -122,21 +122,6 @@ def test_bad_interactions_stop_with_file_line_and_rule(tmp_path, inter, message)
 
 
 @pytest.mark.parametrize(
-    ("changes", "both"),
-    [
-        (
-            {"item": "user_id"},
-            r"user and prepare\.table\.item both name the field 'user_id'; the r",
-        ),
-        ({"timestamp": "item_id"}, r"item and prepare\.table\.timestamp both name .* 'item_id'"),
-    ],
-)
-def test_a_field_is_one_thing(tmp_path, changes, both):
-    with pytest.raises(Stop, match=rf"params\.yaml: prepare\.table\.{both}"):
-        recbole.read(folder(tmp_path), columns(**changes))
-
-
-@pytest.mark.parametrize(
     ("item", "changes", "message"),
     [
         (b"", {}, r"D\.item: the file is empty"),

@@ -182,6 +182,18 @@ def test_the_known_answer_of_generated_data_is_in_the_card(work):
     assert json.loads((work / "cards/films/card.json").read_text())["oracle"] == ANSWER
 
 
+def test_it_is_not_that_of_a_sample(work):
+    folder = ninerec_folder(work)
+    (folder / "oracle.json").write_text(json.dumps(ANSWER))
+    params = YAML(typ="safe").load(work / "params.yaml")
+    params["prepare"]["max_users"] = 1
+    params["protocol"]["catalogue"] = "all"
+    YAML().dump(params, work / "params.yaml")
+    run_prepare(work, folder)
+    card = json.loads((work / "cards/films/card.json").read_text())
+    assert (card["users"], "oracle" in card) == (1, False)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

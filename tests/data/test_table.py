@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from pipeline.data import table
 from pipeline.data.files import Stop
@@ -101,6 +102,18 @@ def test_without_a_timestamp_the_file_is_in_order(tmp_path):
     assert frame["timestamp"].to_list() == [0, 0, 0]
     assert frame["line"].to_list() == [2, 3, 4]
     assert (raw.timed, raw.columns) == (False, "who,what")
+
+
+@pytest.mark.parametrize(
+    ("changes", "both"),
+    [
+        ({"item": "who"}, "user and item both name 'who'; the rule is a column each"),
+        ({"timestamp": "what"}, "item and timestamp both name 'what'"),
+    ],
+)
+def test_a_column_is_one_thing(changes, both):
+    with pytest.raises(ValidationError, match=both):
+        table.Table(**TABLE.model_dump() | changes)
 
 
 @pytest.mark.parametrize(

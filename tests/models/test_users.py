@@ -91,6 +91,13 @@ def test_a_width_that_heads_do_not_divide_stops(name):
         users.build(name, 7, LENGTH, SETTINGS)
 
 
+def test_a_user_encoder_without_settings_stops():
+    some = SETTINGS.model_copy(update={"hstu": None})
+    assert users.build("sasrec", WIDTH, LENGTH, some).state_dict().keys()
+    with pytest.raises(files.Stop, match=r"params.yaml: user_encoders: hstu is missing; give its"):
+        users.build("hstu", WIDTH, LENGTH, some)
+
+
 def test_an_unknown_user_encoder_stops_with_those_there_are():
     known = r"'sasre' is unknown.*\['sasrec', 'bert4rec', 'gru4rec', 'nextitnet', 'hstu'\]"
     with pytest.raises(files.Stop, match=known):

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from pipeline.data.kinds import ZEROSHOT
 from pipeline.reporting import divisions, evidence, figures, gallery, looks, panels, plots, results
-from pipeline.reporting.costs import ZEROSHOT
 from pipeline.reporting.markdown import MINUS
 from pipeline.reporting.plots import Curve
 from tests.reporting.conftest import JOINT, MORE, PAIRS, QUALITY

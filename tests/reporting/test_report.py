@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline import params
-from pipeline.data import files, lists
-from pipeline.reporting import captions, cost_tables, evidence, setting
+from pipeline.data import files, kinds
+from pipeline.reporting import captions, cost_tables, evidence
 from pipeline.reporting.markdown import MINUS, NOTHING
 from tests.reporting.conftest import PAIRS, rename, rows
 
@@ -44,14 +44,10 @@ def test_the_report_says_what_it_is_of(world):
         f"old {sizes} -> near {sizes}, far {sizes}; content text: text by `some/bert`; user "
         "encoder sasrec; 1 seed."
     )
-    named = {run: rows(text, f"`{run}`")[0] for run in lists.ORDER if run != "frozen_paper"}
+    named = {run: rows(text, f"`{run}`")[0] for run in kinds.RUNS if run != "frozen_paper"}
     assert named["id"][2] == named["frozen"][2] == "scratch"
     assert named["tuned_zeroshot"][2:] == ["the source's `end2end` model", "nothing"]
     assert not rows(text, "`frozen_paper`")  # is not in it
-
-
-def test_every_run_is_described():
-    assert [*setting.RUNS] == [*lists.ORDER]
 
 
 def test_an_encoder_of_this_machine_is_named_by_its_folder(world):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.content import embed, encoders
+from pipeline.data import kinds
 from pipeline.training import grid, loop, runs, trials
 from pipeline.training.inputs import Inputs
 from tests import small_domains
@@ -70,7 +71,7 @@ def source(public, tmp_path_factory):
 
 def work(run, domain, public, content="both", pretrained=None, embedded=None, **changes):
     """A run on a domain: from scratch, or from a pre-trained model with its embeddings."""
-    settings = small_domains.settings(runs.SETTINGS[runs.RUNS[run].tower], **changes)
+    settings = small_domains.settings(runs.SETTINGS[kinds.RUNS[run].vectors], **changes)
     if run == "id":
         name = runs.Name("id", "target", "id", "sasrec")
         return runs.Work(name, Inputs(domain.prepared), settings)
