@@ -28,7 +28,7 @@ def draw(points: Sequence[Point]) -> Figure:
     title = f"{', '.join(points[0].outcome.group)}, {seeds} seed{'s' * (seeds > 1)}"
     upper.set_title(title, fontsize=11, loc="left", parse_math=False)
     upper.set_ylabel("test HR@10, %")
-    upper.set_ylim(bottom=0)
+    panels.from_zero(upper)
     lower.set_ylabel(f"{DIFFERENCE}, points")
     _users(lower, points)
     for axes in (upper, lower):

@@ -21,6 +21,11 @@ def by_source(outcome: Outcome, shared: Mapping[str, Overlap]) -> dict[str, np.n
     return {"in the source": is_known, "not in the source": ~is_known}
 
 
+def is_divided(outcome: Outcome, shared: Mapping[str, Overlap]) -> bool:
+    """Tell whether the source has some users' held-out items and lacks others', enough to draw."""
+    return all(users.sum() >= LEAST for users in by_source(outcome, shared).values())
+
+
 def by_occurrences(outcome: Outcome) -> dict[str, np.ndarray]:
     """Divide users by how often their held-out test item stands in all users' train parts."""
     return ranges(outcome.users["occurrences"].to_numpy(), OCCURRENCES)

@@ -109,7 +109,7 @@ def cost(outcomes: Sequence[Outcome], costs: Costs) -> Figure:
                 looks.dagger(axes, whole, value)
         panels.times(axes)
         axes.set_ylabel("HR@10, %")
-        axes.set_ylim(bottom=0)
+        panels.from_zero(axes)
         axes.grid(axis="y", color="#eeeeee")
 
     marked = looks.capped(outcomes)
@@ -129,7 +129,7 @@ def curves(outcomes: Sequence[Outcome], found: Mapping[Group, Mapping[str, Curve
         for run, curve in found[outcome.group].items():
             _curve(axes, run, curve, outcome.results[run].capped)
         axes.set_ylabel("validation HR@10, %")
-        axes.set_ylim(bottom=0)
+        panels.from_zero(axes)
         axes.grid(axis="y", color="#eeeeee")
 
     listed = [run for run in looks.STYLES if any(run in runs for runs in found.values())]

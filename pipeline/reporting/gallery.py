@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from pipeline.reporting import figures, panels
+from pipeline.reporting import divisions, figures, panels
 from pipeline.reporting.evidence import Evidence
 from pipeline.reporting.plots import Curve
 from pipeline.reporting.results import Group
@@ -45,7 +45,7 @@ def series(
         made["differences"] = figures.differences(stated)
     if any(group in here for group, _ in found.costs.runs):
         made["cost"] = figures.cost(outcomes, found.costs)
-    if found.overlaps:
+    if any(divisions.is_divided(one, found.overlaps) for one in outcomes if found.overlaps):
         made["slices"] = figures.slices(outcomes, found.overlaps)
     own = {group: runs for group, runs in curves.items() if group in here and runs}
     if own:

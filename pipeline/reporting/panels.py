@@ -63,6 +63,11 @@ def finish(figure: Figure, legend: Sequence[Artist], columns: int) -> None:
     )  # fmt: skip
 
 
+def from_zero(axes: Axes) -> None:
+    """Begin the y axis at zero and end it above all that is drawn, with its marks whole."""
+    axes.set_ylim(0, 1.1 * max(axes.dataLim.y1, 0.1))
+
+
 def times(axes: Axes) -> None:
     """Make the x axis one of times, in the units people use; thin the ticks of a long one."""
     axes.set_xscale("log")
