@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from torch import Tensor
+
 from pipeline.training.negatives import LossName, Negatives
 
 
@@ -39,6 +41,14 @@ class Row(NamedTuple):
     def selected(self, select: str) -> float:
         """Give the metric that chooses the best epoch."""
         return {"hr@10": self.hr, "ndcg@10": self.ndcg}[select]
+
+
+class Pending(NamedTuple):
+    """A step whose loss nobody has looked at yet."""
+
+    loss: Tensor  # scalar, on the device
+    step: int  # of its epoch, from 1
+    rates: list[float]  # learning rates
 
 
 class Fitted(NamedTuple):
