@@ -97,7 +97,13 @@ class Masking(Section):
 
 
 class UserEncoder(nn.Module):
-    """What every user encoder does."""
+    """Makes query vectors, by whose inner product items are ranked, of histories of item vectors.
+
+    Where `masking` is none, it predicts the next item: at an item it sees that and earlier ones.
+    With `masking`, it restores hidden ones: the caller puts `mask` in their place, and `last` puts
+    one after each history. No history is changed by those beside it. A subclass has `forward`, and
+    `last` where less has to be computed, or another thing.
+    """
 
     masking: Masking | None = None  # learns to restore hidden items; none: to predict the next one
 

@@ -19,7 +19,7 @@ from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
 
 class Kind(NamedTuple):
-    """What makes a run this run, beside where it starts."""
+    """How a run makes item vectors, and whether it trains; `Inputs` say what it starts from."""
 
     tower: Literal["id", "frozen", "end2end"]  # `tuned` is frozen over tuned embeddings
     trains: bool = True

@@ -84,7 +84,10 @@ class EndToEnd(Section):
 
 
 class IdRun(Params):
-    """What every run reads."""
+    """The sections that a run on ids reads; they are part of every other run's too.
+
+    All but `machine` decide its results, and dvc.yaml names them.
+    """
 
     protocol: split.Protocol
     model: recommender.ModelSettings
@@ -104,12 +107,12 @@ class IdRun(Params):
 
 
 class ContentRun(IdRun):
-    """What runs on content read beside."""
+    """The sections that a run on embeddings reads: those of every run, and how its tower is made."""
 
     tower: items.TowerSettings
 
 
 class EndToEndRun(ContentRun):
-    """What runs whose encoders train read beside."""
+    """The sections that a run reads whose encoders train: those on content, and how they do."""
 
     end2end: EndToEnd
