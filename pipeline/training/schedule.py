@@ -3,9 +3,22 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from pipeline.params import Section
 from pipeline.training.negatives import LossName, Negatives
+
+
+class Schedule(Section):
+    """How long a phase learns, and how fast, as params.yaml says it."""
+
+    learning_rate: PositiveFloat  # of all but encoders
+    warmup_steps: NonNegativeInt
+    epochs: PositiveInt  # the cap; a run that it stops is marked
+    patience: PositiveInt  # epochs without a better validation before the drop, and before the end
+    patience_steps: NonNegativeInt  # and so many steps: a small domain's epoch has few
+    validate_every: PositiveInt  # epochs
 
 
 class Plan(NamedTuple):
