@@ -89,7 +89,7 @@ class Encoder(nn.Module):
         values and gradients. Where nothing trains, the prefix is the whole encoder.
 
         Returns:
-            {hidden: [n, ...]}, and for texts {attention_mask: [n, T]} beside [n, T, W].
+            {hidden: [n, ...]}, and for texts {attention_mask: [n, T]} beside [n, T, width].
         """
         batch = self._here(batch)
         if self.is_frozen:

@@ -1,8 +1,9 @@
 """To the model and back while it computes: the batches that come next, and the vectors it made."""
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from pipeline.content.blocks import Content
 
 AHEAD = 2  # batches prepared, at most, while the model works on another
 
+Key = TypeVar("Key")
+Made = TypeVar("Made")
 Prepared = tuple[dict[str, Tensor], torch.cuda.Event | None]  # a batch, and its arrival on a GPU
 
 
@@ -58,19 +61,33 @@ def batches(
         batch = content.batch(items)
         return (batch, None) if lane is None else lane.send(batch)
 
-    def taken(prepared: Future[Prepared]) -> dict[str, Tensor]:
-        batch, arrival = prepared.result()
-        return batch if lane is None or arrival is None else lane.receive(batch, arrival)
+    for batch, arrival in ahead(prepare, groups, AHEAD):
+        yield batch if lane is None or arrival is None else lane.receive(batch, arrival)
 
+
+def ahead(
+    make: Callable[[Key], Made], keys: Iterable[Key], depth: int
+) -> Generator[Made, None, None]:
+    """Make something of each key in a thread, some ahead of who takes it.
+
+    Args:
+        make: called in one thread alone, in the order of the keys.
+        keys: what to make it of; asked for as they are needed.
+        depth: so many are made, at most, while another one is in use.
+
+    Yields:
+        What is made, in the order of the keys. What is raised over one is raised at its turn. Then,
+        as when the generator is closed, no other is begun, and one that has begun is waited for.
+    """
     with ThreadPoolExecutor(1) as thread:
-        coming: deque[Future[Prepared]] = deque()
+        coming: deque[Future[Made]] = deque()
         try:
-            for items in groups:
-                coming.append(thread.submit(prepare, items))
-                if len(coming) > AHEAD:
-                    yield taken(coming.popleft())
+            for key in keys:
+                coming.append(thread.submit(make, key))
+                if len(coming) > depth:
+                    yield coming.popleft().result()
             while coming:
-                yield taken(coming.popleft())
+                yield coming.popleft().result()
         finally:
             for left in coming:
                 left.cancel()

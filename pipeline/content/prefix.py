@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import torch
@@ -134,47 +134,55 @@ def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str,
         files.Stop: the disk, or the device's memory, is too small; nothing of the activations is
             left.
     """
-    where = encoder.device
-    dtype = _dtype(encoder, where)
     items = embed.order(content)
-    step = CHUNK if where.type == "cpu" else GPU_CHUNK
+    size = CHUNK if encoder.device.type == "cpu" else GPU_CHUNK
+    first, *others = [items[start : start + size] for start in range(0, len(items), size)]
     progress = Progress(f"prefix {encoder.modality}", len(items))
     began = time.perf_counter()
     about: dict[str, Any] = {}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        rows, is_ragged = _encode(encoder, content, first)
+        shape, n = list(rows.shape[1:]), sum(_rows(content, items, is_ragged))
+        needed = n * int(np.prod(shape)) * rows.itemsize
+        about = {"is_ragged": is_ragged, "shape": shape, "dtype": str(rows.dtype), "bytes": needed}
+        _check_room(folder, needed)
         with (folder / DATA).open("wb") as file:
-            for start in range(0, len(items), step):
-                some = items[start : start + step]
-                fewer = max(1, len(some) // 2)
-                without = f"machine.prefix_cache to 'off' and machine.micro_batch_items to {fewer}"
-                enough = device.enough_memory(where, len(some), without)
-                with device.autocast(where), enough:
-                    made = encoder.prefix(content.batch(some))
-                hidden = made[HIDDEN].to(dtype)
-                is_ragged = MASK in made
-                if not about:
-                    shape = list(hidden.shape[2 if is_ragged else 1 :])
-                    size = (
-                        sum(_rows(content, items, is_ragged)) * int(np.prod(shape)) * dtype.itemsize
-                    )
-                    about = {"is_ragged": is_ragged, "shape": shape, "bytes": size}
-                    _check_room(folder, size)
-                rows = hidden[made[MASK].bool()] if is_ragged else hidden
-                # Not `tofile`, which does not say that it failed for want of room.
-                file.write(rows.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
+            _write(file, rows)
+            progress.advance(len(first))
+            for some in others:
+                _write(file, _encode(encoder, content, some)[0])
                 progress.advance(len(some))
             file.flush()
             os.fsync(file.fileno())
         seconds = time.perf_counter() - began
-        about |= {"dtype": str(dtype), "made_of": made_of, "seconds": seconds}
-        files.write_json(folder / ABOUT, about)
+        files.write_json(folder / ABOUT, about | {"made_of": made_of, "seconds": seconds})
     except (OSError, files.Stop) as error:
         free = shutil.disk_usage(folder.parent).free
         shutil.rmtree(folder, ignore_errors=True)
         if files.is_full(error):
             _no_room(folder, about.get("bytes", 0), free)
         raise
+
+
+def _encode(encoder: Encoder, content: Content, items: np.ndarray) -> tuple[Tensor, bool]:
+    """Run the frozen part on [n] items: [rows, ...], without padding, and whether they are ragged.
+
+    Raises:
+        files.Stop: the device's memory is too small.
+    """
+    where = encoder.device
+    fewer = max(1, len(items) // 2)
+    without = f"machine.prefix_cache to 'off' and machine.micro_batch_items to {fewer}"
+    with device.autocast(where), device.enough_memory(where, len(items), without):
+        made = encoder.prefix(content.batch(items))
+    hidden = made[HIDDEN].to(_dtype(encoder, where))  # [n, ...], of texts [n, T, ...]
+    return (hidden[made[MASK].bool()], True) if MASK in made else (hidden, False)
+
+
+def _write(file: BinaryIO, rows: Tensor) -> None:
+    """Write rows' bytes; not by `tofile`, which does not say that it failed for want of room."""
+    file.write(rows.contiguous().cpu().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _rows(content: Content, items: np.ndarray, is_ragged: bool) -> list[int]:

@@ -97,7 +97,7 @@ class SentenceEncoder(Encoder):
         return type(net).__name__ in BERT_LIKE and not net.config.is_decoder
 
     def enter(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Embed tokens: {hidden: [n, T, W], attention_mask: [n, T]}."""
+        """Embed tokens: {hidden: [n, T, width], attention_mask: [n, T]}."""
         embedded: Tensor = self._transformer.embeddings(input_ids=batch["input_ids"])
         return {HIDDEN: embedded, MASK: batch[MASK]}
 

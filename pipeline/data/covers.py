@@ -38,7 +38,7 @@ class Covers(Section):
 class Pack(NamedTuple):
     """The covers of a domain."""
 
-    pixels: np.ndarray  # [M, S, S, 3] uint8, RGB, mapped into memory
+    pixels: np.ndarray  # [n, S, S, 3] uint8, RGB, mapped into memory
     rows: np.ndarray  # [N + 1] int32, an item's row of pixels; -1 where it has no readable cover
 
 

@@ -31,7 +31,7 @@ class HeadSettings(Section):
 
 
 class TowerSettings(Section):
-    """What every content tower shares."""
+    """How content vectors become item vectors, alike whether encoders train or not."""
 
     head: HeadSettings
     paper_head: HeadSettings  # of the run `frozen_paper`

@@ -22,7 +22,7 @@ ITEMS_A_PASS = 16_384  # items a forward pass of a tower that encodes nothing
 
 
 class ModelSettings(Section):
-    """What every run shares."""
+    """The one width of item and query vectors, whatever makes them: they meet in a product."""
 
     width: PositiveInt  # D
 

@@ -25,7 +25,8 @@ class Rows(NamedTuple):
     owners: Tensor  # [P] int64, the history of each item
     steps: Tensor  # [P] int64, the item's place in its history
     grid: Tensor  # [B, T] int64, which of P stands there; past a history's end, its last item
-    alive: Tensor  # [T] int64, how many histories have that many items; stays on the CPU
+    sizes: Tensor  # [B] int64, the lengths once more; stays on the CPU
+    alive: Tensor  # [T] int64, how many histories have that many items; stays there too
 
     @classmethod
     def of(cls, lengths: np.ndarray) -> Self:
@@ -36,7 +37,7 @@ class Rows(NamedTuple):
         column = np.arange(lengths.max(initial=1))
         grid = np.minimum((ends - lengths)[:, None] + column, ends[:, None] - 1)
         alive = len(lengths) - np.searchsorted(np.sort(lengths), column, side="right")
-        return cls(*(torch.from_numpy(a) for a in (lengths, owners, steps, grid, alive)))
+        return cls(*map(torch.from_numpy, (lengths, owners, steps, grid, lengths, alive)))
 
     def to(self, where: torch.device) -> "Rows":
         """Move it to a device."""
@@ -45,36 +46,23 @@ class Rows(NamedTuple):
             owners=device.move(self.owners, where),
             steps=device.move(self.steps, where),
             grid=device.move(self.grid, where),
+            sizes=self.sizes,
             alive=self.alive,
         )
 
     def longer(self) -> "Rows":
         """Lay out the same histories with one item more at the end of each, on their device."""
-        where, lengths = self.lengths.device, self.lengths + 1
-        size = len(self.owners) + len(lengths)
-        owners = torch.arange(len(lengths), device=where)
-        # Told its size, the device is not asked for it.
-        owners = torch.repeat_interleave(owners, lengths, output_size=size)
-        ends = lengths.cumsum(0)
-        starts = ends - lengths
-        column = torch.arange(self.grid.shape[1] + 1, device=where)
-        return Rows(
-            lengths=lengths,
-            owners=owners,
-            steps=torch.arange(size, device=where) - F.embedding(owners, starts[:, None])[:, 0],
-            grid=torch.minimum(starts[:, None] + column, ends[:, None] - 1),
-            alive=torch.cat([torch.tensor([len(lengths)]), self.alive]),
-        )
+        return Rows.of(self.sizes.numpy() + 1).to(self.lengths.device)
 
     def pad(self, packed: Tensor) -> Tensor:
-        """Lay [P, W] out as [B, T, W]; right of a history its last item stands again."""
+        """Lay [P, width] out as [B, T, width]; right of a history its last item stands again."""
         if len(packed) == self.grid.numel():  # nothing to pad
             return packed.view(*self.grid.shape, -1)
         # By F.embedding, whose gradient is fast and the same on any number of threads.
         return F.embedding(self.grid, packed)
 
     def pack(self, padded: Tensor) -> Tensor:
-        """Take the items of [B, T, W] back out: [P, W]."""
+        """Take the items of [B, T, width] back out: [P, width]."""
         if len(self.owners) == self.grid.numel():
             return padded.flatten(0, 1)
         places = self.owners * self.grid.shape[1] + self.steps
@@ -92,7 +80,7 @@ class Rows(NamedTuple):
         return torch.argsort(self.steps * len(order) + rank[self.owners])
 
     def in_steps(self, packed: Tensor, order: Tensor) -> PackedSequence:
-        """Lay [P, W] out for torch's recurrent layers, in the order of `by_step`."""
+        """Lay [P, width] out for torch's recurrent layers, in the order of `by_step`."""
         return PackedSequence(F.embedding(order, packed), self.alive)
 
     def earlier(self, by: int) -> Tensor:
@@ -109,7 +97,13 @@ class Masking(Section):
 
 
 class UserEncoder(nn.Module):
-    """What every user encoder does."""
+    """Makes query vectors, by whose inner product items are ranked, of histories of item vectors.
+
+    Where `masking` is none, it predicts the next item: at an item it sees that and earlier ones.
+    With `masking`, it restores hidden ones: the caller puts `mask` in their place, and `last` puts
+    one after each history. No history is changed by those beside it. A subclass has `forward`, and
+    `last` where less has to be computed, or another thing.
+    """
 
     masking: Masking | None = None  # learns to restore hidden items; none: to predict the next one
 

@@ -4,21 +4,19 @@ A batch is a function of (seed, epoch, step) alone, so that a resumed run needs 
 counters to see the same batches.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.content import device, processes
+from pipeline.content import device, feed, processes
 from pipeline.data import files, sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import Split
 from pipeline.models.rows import Masking, Rows
-from pipeline.training import negatives
+from pipeline.training import negatives, slots
 from pipeline.training.negatives import LossName, Negatives
 from pipeline.training.schedule import Plan
 
@@ -76,20 +74,17 @@ class Batch(NamedTuple):
         """
         if of == 1:
             return self
-        kept = np.array_split(np.arange(self.users), of)[number]
-        lengths = self.rows.lengths.numpy()[kept]
-        first = int(np.searchsorted(self.rows.owners.numpy(), kept.min(initial=self.users)))
-        places = slice(first, first + int(lengths.sum()))
-        slots, asked = places, self.asked
-        if asked is not None:
-            slots = slice(*np.searchsorted(asked.numpy(), [places.start, places.stop]).tolist())
-            asked = asked[slots] - first
-        targets = self.targets[slots]
+        users = np.array_split(np.arange(self.users), of)[number]
+        lengths = self.rows.lengths.numpy()[users]
+        first = int(np.searchsorted(self.rows.owners.numpy(), users.min(initial=self.users)))
+        input_range = slice(first, first + int(lengths.sum()))  # of P
+        target_range = input_range if self.asked is None else within(self.asked, input_range)
+        targets = self.targets[target_range]
         return self._replace(
-            inputs=self.inputs[places],
-            asked=asked,
+            inputs=self.inputs[input_range],
+            asked=None if self.asked is None else self.asked[target_range] - first,
             targets=targets,
-            negatives=self.negatives if len(self.log_expected) else self.negatives[slots],
+            negatives=self.negatives if len(self.log_expected) else self.negatives[target_range],
             rows=Rows.of(lengths),
             share=len(targets) / len(self.targets),
         )
@@ -155,25 +150,22 @@ class Batches:
         return self._order[1]
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Make one batch of an epoch."""
+        """Make one batch of an epoch: W items stand in its users' windows, P of them are read."""
         # From 1: NumPy takes [a, b, 0] for [a, b], which draws the order of users.
         of_step = [self.seed, epoch, step + 1]
-        users = self.order(epoch)[step * self.users : (step + 1) * self.users]
+        users = self.order(epoch)[step * self.users : (step + 1) * self.users]  # [B]
         windows = sequences.take(self.train, users)
-        is_read, is_wanted, lengths = slots(windows, self.masking, of_step)
+        is_read, is_wanted, lengths = slots.of_windows(windows, self.masking, of_step)
         drawn = self.negatives(windows, sequences.owners(windows)[is_wanted], of_step)
-        if self.loss == "full_softmax":
-            items = self.catalogue
-        else:
-            items = distinct([windows.items, drawn], len(self.log_share))
-        places = np.empty(len(self.log_share), np.int64)
-        places[items] = np.arange(len(items))
-        own = places[windows.items]
-        inputs = own if self.masking is None else np.where(is_wanted, len(items), own)
+        n, is_full = len(self.log_share), self.loss == "full_softmax"
+        items = self.catalogue if is_full else distinct([windows.items, drawn], n)  # [M]
+        # From here on an item is named by its place among these, [MASK] by the one after them.
+        own, others = relabel([windows.items, drawn], items, n)  # [W]; as drawn
+        inputs = own if self.masking is None else np.where(is_wanted, len(items), own)  # [W]
         # Not the generator of negatives: their number differs by loss.
         draws = np.random.default_rng([*of_step, 1]).random((2, len(items)), np.float32)
-        shared = self.loss in negatives.OF_STEPS
-        expected = self.sampler.log_expected(drawn) if shared else np.empty(0)
+        is_shared = self.loss in negatives.OF_STEPS
+        expected = self.sampler.log_expected(drawn) if is_shared else np.empty(0)
         counts = np.bincount(own, minlength=len(items)).astype(np.float64)
         return Batch(
             items=torch.from_numpy(items),
@@ -181,7 +173,7 @@ class Batches:
             inputs=torch.from_numpy(inputs[is_read]),
             asked=None if self.masking is None else torch.from_numpy(np.flatnonzero(is_wanted)),
             targets=torch.from_numpy(own[is_wanted]),
-            negatives=torch.from_numpy(places[drawn]),
+            negatives=torch.from_numpy(others),
             log_expected=torch.from_numpy(expected),
             power=self.power,
             rows=Rows.of(lengths),
@@ -218,15 +210,8 @@ class Batches:
 
         if where.type == "cpu":
             yield from map(make, range(first, self.steps))
-            return
-        with ThreadPoolExecutor(1) as pool:
-            made: deque[Future[Batch]] = deque()
-            for step in range(first, self.steps):
-                made.append(pool.submit(make, step))
-                if len(made) > AHEAD:
-                    yield made.popleft().result()
-            while made:
-                yield made.popleft().result()
+        else:
+            yield from feed.ahead(make, range(first, self.steps), AHEAD)
 
 
 def of_plan(split: Split, plan: Plan, masking: Masking | None, seed: int) -> Batches:
@@ -247,51 +232,27 @@ def of_plan(split: Split, plan: Plan, masking: Masking | None, seed: int) -> Bat
     return made
 
 
-def slots(
-    windows: Lists, masking: Masking | None, of_step: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Say what of users' windows is read, and what is to be predicted.
-
-    Args:
-        windows: those of the batch's users, W items in all.
-        masking: what is hidden; none: each item but the last is read, to predict the next one.
-        of_step: the source of randomness.
-
-    Returns:
-        [W] bool, the items read; [W] bool, those predicted; [B] int64, how many each user reads.
-    """
-    lengths = sequences.lengths(windows)
-    if masking is not None:
-        rng = np.random.default_rng([*of_step, 2])
-        return np.ones(len(windows.items), bool), hide(lengths, masking, rng), lengths
-    is_last = np.zeros(len(windows.items), bool)
-    is_last[windows.offsets[1:] - 1] = True
-    return ~is_last, ~np.roll(is_last, 1), lengths - 1
-
-
-def hide(lengths: np.ndarray, masking: Masking, rng: np.random.Generator) -> np.ndarray:
-    """Choose what to hide of histories: each item by chance, or the last one alone; one at least.
-
-    Args:
-        lengths: [B] int, items of each history.
-        masking: the shares.
-        rng: the source of randomness.
-
-    Returns:
-        [W] bool, history by history.
-    """
-    owners, starts = np.repeat(np.arange(len(lengths)), lengths), np.cumsum(lengths) - lengths
-    is_alone = rng.random(len(lengths)) < masking.last
-    hidden = (rng.random(len(owners)) < masking.share) & ~is_alone[owners]
-    any_one = starts + (rng.random(len(lengths)) * lengths).astype(np.int64)
-    hidden[(starts + lengths - 1)[is_alone]] = True
-    hidden[any_one[np.bincount(owners[hidden], minlength=len(lengths)) == 0]] = True
-    return hidden
-
-
 def distinct(parts: Sequence[np.ndarray], n: int) -> np.ndarray:
     """Give the distinct items below n of several arrays: [M] int64, ascending."""
     is_there = np.zeros(n, bool)
     for part in parts:
         is_there[part] = True
     return np.flatnonzero(is_there)
+
+
+def relabel(parts: Sequence[np.ndarray], items: np.ndarray, n: int) -> list[np.ndarray]:
+    """Name items by their places in a list: int64, each array in its shape.
+
+    Args:
+        parts: arrays of items, all of them in the list.
+        items: [M], the list, distinct.
+        n: what all items are below.
+    """
+    places = np.empty(n, np.int64)
+    places[items] = np.arange(len(items))
+    return [places[part] for part in parts]
+
+
+def within(ascending: Tensor, of: slice) -> slice:
+    """Tell where in a list, ascending, the numbers of a range stand."""
+    return slice(*np.searchsorted(ascending.numpy(), [of.start, of.stop]).tolist())

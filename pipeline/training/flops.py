@@ -90,7 +90,7 @@ def of_step(model: recommender.Recommender, split: Split, plan: schedule.Plan) -
         # Without cuDNN, whose recurrent nets the counter does not see into.
         own_rng = torch.random.fork_rng([where] if where.type == "cuda" else [])
         with own_rng, torch.backends.cudnn.flags(enabled=False), counter:
-            objective.Objective(model, plan.loss)(batch).backward()
+            objective.loss(model, plan.loss, batch).backward()  # type: ignore[no-untyped-call]
         total = int(counter.get_total_flops())
     except (RuntimeError, MemoryError) as error:
         if not files.is_short_of_memory(error):

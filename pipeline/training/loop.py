@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import asdict
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,24 +22,15 @@ DROP = 0.2  # of the learning rate at a plateau
 SETTLE = {"cpu": 1, "cuda": 50}  # steps between two looks at their losses; a GPU is waited for
 
 
-class Pending(NamedTuple):
-    """A step whose loss nobody has looked at yet."""
-
-    loss: Tensor  # scalar, on the device
-    step: int  # of its epoch, from 1
-    rates: list[float]  # learning rates
-
-
 class Phase:
     """One phase's model, optimizer and state; `fit` drives it."""
 
     def __init__(self, model: Recommender, plan: schedule.Plan, seed: int, keeper: Keeper) -> None:
         self.model, self.plan, self.seed, self.keeper = model, plan, seed, keeper
         self.device = model.device
-        self.objective = objective.Objective(model, plan.loss)
         self.state = schedule.State()
         self.optimizer = self.fresh_optimizer()
-        self.pending: list[Pending] = []
+        self.pending: list[schedule.Pending] = []
         self.finite: float | None = None  # the last loss looked at
         self.best: dict[str, Tensor] = self.learned()
 
@@ -52,8 +42,7 @@ class Phase:
         plan = self.plan
         groups = [{"params": rest, "peak": plan.learning_rate, "weight_decay": plan.weight_decay}]
         if encoder:
-            decay = plan.encoder_weight_decay
-            peak = plan.encoder_learning_rate
+            peak, decay = plan.encoder_learning_rate, plan.encoder_weight_decay
             groups.append({"params": encoder, "peak": peak, "weight_decay": decay})
         return torch.optim.AdamW(groups, fused=True)
 
@@ -87,7 +76,7 @@ class Phase:
             group["lr"] = group["peak"] * self.rate()
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            loss: Tensor = self.objective(batch)
+            loss = objective.loss(self.model, self.plan.loss, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             objective.sum_gradients(self.optimizer)
             self.optimizer.step()
@@ -102,7 +91,7 @@ class Phase:
         """Take a step's loss, to look at it with those of other steps."""
         self.state.step += 1
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.pending.append(Pending(loss, self.state.step, rates))
+        self.pending.append(schedule.Pending(loss, self.state.step, rates))
         if len(self.pending) >= SETTLE[self.device.type]:
             self.settle()
 
@@ -185,20 +174,25 @@ class Phase:
         rate = plan.learning_rate * DROP**state.drops
         state.curve.append(schedule.Row(state.epoch, plan.phase, loss, hr, ndcg, rate))
         newest, best = state.curve[-1], state.curve[state.best]
-        if state.epoch == 0 or newest.selected(plan.select) > best.selected(plan.select):
+        is_better = newest.selected(plan.select) > best.selected(plan.select)
+        if is_better or state.epoch == 0:
             state.best, state.since = len(state.curve) - 1, 0
             self.best = self.learned()
         else:
             state.since += newest.epoch - state.curve[-2].epoch
-        if state.since >= plan.patience and state.since * steps >= plan.patience_steps:
-            if state.drops < plan.decays:
-                self.restore_best()
-                state.drops, state.since, state.warm = state.drops + 1, 0, 0
-                self.optimizer = self.fresh_optimizer()
-            else:
-                state.finished = True
-        if state.epoch >= plan.epochs and not state.finished:
+        is_plateau = state.since >= plan.patience and state.since * steps >= plan.patience_steps
+        if is_plateau and state.drops < plan.decays:
+            self.drop_rate()
+        elif is_plateau:
+            state.finished = True
+        if not state.finished and state.epoch >= plan.epochs:
             state.finished = state.capped = True
+
+    def drop_rate(self) -> None:
+        """Go back to the best weights, and on from them at a fifth of the rate."""
+        self.restore_best()
+        self.state.drops, self.state.since, self.state.warm = self.state.drops + 1, 0, 0
+        self.optimizer = self.fresh_optimizer()
 
     def save(self) -> None:
         """Write a checkpoint; the first process does."""

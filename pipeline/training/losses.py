@@ -121,36 +121,44 @@ def sampled_softmax(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
 def full_softmax(queries: Tensor, vectors: Tensor, batch: Batch) -> Tensor:
     """Cross-entropy over the whole catalogue, which is what `vectors` holds then.
 
-    In chunks, so that the logits [P, N] are never held at once.
+    In chunks, so that the logits [Q, N] are never held at once.
     """
     loss: Tensor = _FullSoftmax.apply(queries, vectors, batch.targets)
     return loss
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Loss and gradients of a chunk of queries, while its logits are there."""
+    """Loss and gradients of q queries at once, while their logits are there.
+
+    With z_j = s_j log2(e) and m the largest of them, p_j = 2^(z_j - m) and S = sum_j p_j:
+    the loss, -log(e^(s_t) / sum_j e^(s_j)), is (log2(S) + m - z_t) / log2(e), and its gradient by
+    s_j, the softmax less 1 at the target t, is (p_j - S [j = t]) / S. That by a query is the sum of
+    it times item j's vector, that by item j's vector the sum of it times the queries'.
+    """
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:  # noqa: ANN401
-        chunk = min(CHUNK[queries.device.type], max(1, HELD // len(vectors)))
-        losses = queries.new_empty(len(queries))
+        Q, N = len(queries), len(vectors)
+        chunk = min(CHUNK[queries.device.type], max(1, HELD // N))
+        losses = queries.new_empty(Q)
         of_queries, of_vectors = torch.empty_like(queries), torch.zeros_like(vectors)
-        held = queries.new_empty(min(chunk, len(queries)) * len(vectors))  # once: fresh pages cost
-        for start in range(0, len(queries), chunk):
+        memory = queries.new_empty(min(chunk, Q) * N)  # once: fresh pages cost
+        for start in range(0, Q, chunk):
             rows = slice(start, start + chunk)
-            some, target = queries[rows], targets[rows]
+            some, target = queries[rows], targets[rows]  # [q, D], [q]
             column = torch.arange(len(some), device=queries.device)
-            # Items by queries and powers of 2: a CPU is faster at these than at their likes.
-            logits = held[: len(vectors) * len(some)].view(len(vectors), -1)  # [N, C]
-            torch.mm(vectors, (some * LOG2_E).T, out=logits)
-            own, largest = logits[target, column], logits.amax(0)
-            powers = logits.sub_(largest).exp2_()
-            total = powers.sum(0)
+            # One buffer holds z, then p, then p less S at the targets. Items by queries and powers
+            # of 2: a CPU is faster at these than at their likes.
+            buffer = memory[: N * len(some)].view(N, -1)  # [N, q]
+            torch.mm(vectors, (some * LOG2_E).T, out=buffer)
+            own, largest = buffer[target, column], buffer.amax(0)  # [q]
+            buffer.sub_(largest).exp2_()
+            total = buffer.sum(0)  # [q]
             losses[rows] = (total.log2() + largest - own) / LOG2_E
-            powers[target, column] -= total  # softmax less the target's 1, times the total
-            scale = (total * len(queries)).reciprocal()[:, None]
-            of_queries[rows] = (powers.T @ vectors) * scale
-            of_vectors.addmm_(powers, some * scale)
+            buffer[target, column] -= total
+            scale = (total * Q).reciprocal()[:, None]  # [q, 1], of the mean over Q
+            of_queries[rows] = (buffer.T @ vectors) * scale
+            of_vectors.addmm_(buffer, some * scale)
         ctx.save_for_backward(of_queries, of_vectors)
         return losses.mean()
 

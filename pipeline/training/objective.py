@@ -13,28 +13,28 @@ from pipeline.retrieval import metrics, search
 from pipeline.training import batches, losses, negatives
 
 
-class Objective(nn.Module):
-    """A model and a loss as one module: a batch -> this process's part of its mean loss."""
+def loss(model: Recommender, name: negatives.LossName, batch: batches.Batch) -> Tensor:
+    """Give the loss of this process's users as a share of the mean over those of all processes.
 
-    def __init__(self, model: Recommender, loss: negatives.LossName) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
+    Each item of the step is encoded by one process, and its vector is everybody's: as a target,
+    as a negative and in histories. So several processes compute what one would, with as many
+    negatives.
 
-    def forward(self, batch: batches.Batch) -> Tensor:
-        """Give the loss of the batch's users as a share of that of all processes' users.
+    Args:
+        model: the same on every process.
+        name: of the loss.
+        batch: this process's part.
 
-        Each item of the step is encoded by one process, and its vector is everybody's: as a target,
-        as a negative and in histories. So several processes compute what one would, with as many
-        negatives.
-        """
-        model = self.model
-        with device.autocast(model.device):
-            vectors = shards.vectors(model.tower, batch.items, batch.draws)
-            if not batch.share:
-                return vectors.sum() * 0  # fewer users than processes
-            queries = model.slots(vectors, batch.inputs, batch.rows, batch.asked)
-        queries = queries.to(vectors.dtype)
-        return losses.LOSSES[self.loss](queries, vectors, batch) * batch.share
+    Returns:
+        A scalar on the model's device.
+    """
+    with device.autocast(model.device):
+        vectors = shards.vectors(model.tower, batch.items, batch.draws)  # [M, D]
+        if not batch.share:
+            return vectors.sum() * 0  # fewer users than processes
+        queries = model.slots(vectors, batch.inputs, batch.rows, batch.asked)
+        queries = queries.to(vectors.dtype)  # [Q, D]
+    return losses.LOSSES[name](queries, vectors, batch) * batch.share
 
 
 def sum_gradients(optimizer: torch.optim.Optimizer) -> None:

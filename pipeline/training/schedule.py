@@ -3,7 +3,22 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from pipeline.params import Section
 from pipeline.training.negatives import LossName, Negatives
+
+
+class Schedule(Section):
+    """How long a phase learns, and how fast, as params.yaml says it."""
+
+    learning_rate: PositiveFloat  # of all but encoders
+    warmup_steps: NonNegativeInt
+    epochs: PositiveInt  # the cap; a run that it stops is marked
+    patience: PositiveInt  # epochs without a better validation before the drop, and before the end
+    patience_steps: NonNegativeInt  # and so many steps: a small domain's epoch has few
+    validate_every: PositiveInt  # epochs
 
 
 class Plan(NamedTuple):
@@ -39,6 +54,14 @@ class Row(NamedTuple):
     def selected(self, select: str) -> float:
         """Give the metric that chooses the best epoch."""
         return {"hr@10": self.hr, "ndcg@10": self.ndcg}[select]
+
+
+class Pending(NamedTuple):
+    """A step whose loss nobody has looked at yet."""
+
+    loss: Tensor  # scalar, on the device
+    step: int  # of its epoch, from 1
+    rates: list[float]  # learning rates
 
 
 class Fitted(NamedTuple):

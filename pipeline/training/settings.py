@@ -7,7 +7,6 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     field_validator,
 )
@@ -19,24 +18,18 @@ from pipeline.models import items, recommender, users
 from pipeline.params import Params, Section, Seed
 from pipeline.training import grid
 from pipeline.training.negatives import LossName, Negatives
+from pipeline.training.schedule import Schedule
 
 
-class Training(Section):
-    """How every run learns; `end2end` has its own words for what differs when the encoder joins."""
+class Training(Schedule):
+    """How every run learns; `end2end` has its own schedule for when the encoder joins."""
 
     loss: LossName
     negatives: Negatives
     batch_users: PositiveInt  # B
-    learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
-    warmup_steps: NonNegativeInt
-    epochs: PositiveInt  # the cap; a run that it stops is marked
-    patience: PositiveInt  # epochs without a better validation before the drop, and before the end
-    # And at least so many steps, since a small domain's epoch has few.
-    patience_steps: NonNegativeInt
     # Times that the learning rate drops to a fifth, back at the best weights.
     decays: NonNegativeInt
-    validate_every: PositiveInt  # epochs
 
 
 class Layers(Section):
@@ -68,23 +61,20 @@ def _one(found: object) -> Layers | Adapters:
 Trainable = Annotated[Layers | Adapters, BeforeValidator(_one)]  # what of each encoder trains
 
 
-class EndToEnd(Section):
+class EndToEnd(Schedule):
     """What differs from `training` when the encoder joins."""
 
     trainable: Trainable
     probe: bool  # head and user encoder first, on the starting encoder's embeddings
-    learning_rate: PositiveFloat  # of head and user encoder from then on
     encoder_learning_rate: NonNegativeFloat
     encoder_weight_decay: NonNegativeFloat
-    warmup_steps: NonNegativeInt
-    epochs: PositiveInt
-    patience: PositiveInt
-    patience_steps: NonNegativeInt
-    validate_every: PositiveInt
 
 
 class IdRun(Params):
-    """What every run reads."""
+    """The sections that a run on ids reads; they are part of every other run's too.
+
+    All but `machine` decide its results, and dvc.yaml names them.
+    """
 
     protocol: split.Protocol
     model: recommender.ModelSettings
@@ -104,12 +94,12 @@ class IdRun(Params):
 
 
 class ContentRun(IdRun):
-    """What runs on content read beside."""
+    """The sections that a run on embeddings reads: those of every run, and its tower's."""
 
     tower: items.TowerSettings
 
 
 class EndToEndRun(ContentRun):
-    """What runs whose encoders train read beside."""
+    """The sections that a run reads whose encoders train: those on content, and how they do."""
 
     end2end: EndToEnd

@@ -1,7 +1,8 @@
 """A whole run: the search with the first seed, the chosen point with the others, and its cost."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.content import device, prefix, processes
 from pipeline.data import files, scratch
@@ -66,50 +67,61 @@ def write_all(work: runs.Work, out: Path, folder: Path, progress: Progress) -> d
     return {**measure(work, first, phases, len(tried)), "search_seconds": searched}
 
 
-def search(
-    work: runs.Work, folder: Path, progress: Progress
-) -> tuple[list[outputs.Tried], grid.Point, runs.Trained]:
+class Attempt(NamedTuple):
+    """Points that were trained, and the one of them that does best on validation."""
+
+    tried: list[outputs.Tried]  # in their order
+    point: grid.Point
+    trained: runs.Trained  # its model, the only one that is kept
+
+
+def search(work: runs.Work, folder: Path, progress: Progress) -> Attempt:
     """Try all points with the first seed.
 
     Where an encoder joins after a probe, the probes are tried first, as the frozen run tries them:
     its start is the model that the frozen run takes, and only the encoder's rate is searched from
     there. So what end to end adds is the encoder's doing, not that of another weight decay.
-
-    Returns:
-        What was tried, the point chosen on validation, and its model, the only one that is kept.
     """
-    points, tried = work.points(), list[outputs.Tried]()
-    if work.has_probe:
-        best = points[0]
-        if len(points) > 1:
-            work.unfrozen(work.settings.seeds[0])  # encoders that can't train stop before hours
-            probes = [point._replace(encoder_learning_rate=0.0) for point in points]
-            best = attempt(work, probes, folder, progress, tried, is_probe=True)[0]
-        points = work.joint_points(best)
-    point, trained = attempt(work, points, folder, progress, tried, is_probe=False)
-    return tried, point, trained
+    points = work.points()
+    if not work.has_probe:
+        return attempt("setting", work.train, points, work, folder, progress)
+    probes = [point._replace(encoder_learning_rate=0.0) for point in points]  # no encoder trains
+    tried, best = list[outputs.Tried](), probes[0]
+    if len(probes) > 1:
+        work.unfrozen(work.settings.seeds[0])  # encoders that can't train stop before hours
+        # Without the best one's model, which holds all embeddings.
+        tried, best = attempt("probe", work.probe, probes, work, folder, progress)[:2]
+    joint = attempt("setting", work.train, work.joint_points(best), work, folder, progress)
+    return joint._replace(tried=tried + joint.tried)
 
 
 def attempt(
-    work: runs.Work,
+    what: str,
+    train: Callable[[grid.Point, int, Path], runs.Trained],
     points: list[grid.Point],
+    work: runs.Work,
     folder: Path,
     progress: Progress,
-    tried: list[outputs.Tried],
-    *,
-    is_probe: bool,
-) -> tuple[grid.Point, runs.Trained]:
-    """Train points with the first seed, add them to what was tried, and give the best one."""
+) -> Attempt:
+    """Train points, one or more, with the first seed.
+
+    Args:
+        what: what progress calls one of them.
+        train: trains a point with a seed, going on from a folder.
+        points: the settings to try.
+        work: the run.
+        folder: where checkpoints live.
+        progress: to say which one is tried.
+    """
     seed, select = work.settings.seeds[0], work.settings.protocol.select
-    best: tuple[grid.Point, runs.Trained] | None = None
+    tried = list[outputs.Tried]()
+    best: Attempt | None = None
     for number, point in enumerate(points, 1):
-        what = "probe" if is_probe else "setting"
         progress.say(f"{what} {number} of {len(points)}, seed {seed}: {point.text()}")
-        train = work.probe if is_probe else work.train
         trained = train(point, seed, folder)
         tried.append((point, trained.phases))
-        if best is None or trained.score(select) > best[1].score(select):
-            best = point, trained
+        if best is None or trained.score(select) > best.trained.score(select):
+            best = Attempt(tried, point, trained)
     assert best is not None, "a search has at least one point"
     return best
 

@@ -1,9 +1,13 @@
 """Batches are ready when the model comes for them, and no more of them than have room."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
 
 from pipeline.content import embed, feed, spool
-from tests.content.embedding import SOON, Repeating, Said, run
+from tests.content.embedding import CPU, SOON, Repeating, Said, run
 
 
 def test_the_next_batch_is_read_while_the_model_works(tmp_path, monkeypatch):
@@ -22,3 +26,44 @@ def test_batches_are_read_no_further_ahead_than_they_have_room(tmp_path):
     content = Said(60, lambda number: ahead.append(number - len(encoder.batches)))
     run(embed.Job(encoder, content), tmp_path)
     assert max(ahead) <= feed.AHEAD
+
+
+def of_keys(make):
+    return feed.ahead(make, range(9), feed.AHEAD)
+
+
+def of_content(make):
+    return feed.batches(Said(9, make), np.arange(1, 10)[:, None], CPU)
+
+
+@pytest.mark.parametrize("of", [of_keys, of_content])
+@pytest.mark.parametrize("end", ["error", "closed", "abandoned"])
+def test_after_an_error_or_without_a_taker_nothing_more_is_made(of, end, monkeypatch):
+    begun, leaving, threads = [], threading.Event(), threading.active_count()
+
+    class Pool(ThreadPoolExecutor):
+        """Says that nothing more is cancelled, and waits for what has begun."""
+
+        def shutdown(self, *args, **kwargs):
+            leaving.set()
+            super().shutdown(*args, **kwargs)
+
+    def make(_):
+        begun.append(1)
+        if len(begun) == 2 and end == "error":
+            raise ValueError("the second one is broken")
+        if len(begun) > 1:
+            assert leaving.wait(SOON)
+
+    monkeypatch.setattr(feed, "ThreadPoolExecutor", Pool)
+    made = of(make)
+    next(made)
+    if end == "error":
+        with pytest.raises(ValueError, match="the second one is broken"):
+            next(made)
+    if end == "closed":
+        made.close()
+    del made
+    # One may have begun beside what ended it; more were waiting.
+    assert len(begun) <= (3 if end == "error" else 2)
+    assert threading.active_count() == threads

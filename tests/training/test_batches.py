@@ -257,18 +257,6 @@ def test_hidden_items_are_masks_at_their_place_and_every_history_hides_one(rows,
         assert set(batch.owners.tolist()) == set(range(batch.users))
 
 
-def test_the_shares_of_what_is_hidden_are_those_asked_for():
-    lengths = np.full(4000, 10)
-    for share, last in [(0.4, 0.0), (0.2, 0.3)]:
-        hidden = batches.hide(
-            lengths, Masking(share=share, last=last), np.random.default_rng(0)
-        ).reshape(-1, 10)
-        is_alone = (hidden.sum(1) == 1) & hidden[:, -1]
-        expected = last + (1 - last) * share * (1 - share) ** 9
-        assert abs(is_alone.mean() - expected) < 0.05
-        assert abs(hidden[:, 0].mean() - (1 - last) * share) < 0.05
-
-
 def test_who_has_met_nearly_all_there_is_gets_the_rest_at_once():
     # 300,000 interactions with items of the window against one with item 4: a draw in 300,000.
     counts = np.array([0, 10**5, 10**5, 10**5, 1, 0])

@@ -33,7 +33,7 @@ def end2end(world, layers, micro_batch=0):
 def gradients(model, loss="in_batch", rows=ROWS):
     """The loss of one batch, and its gradients by parameter."""
     model.zero_grad()
-    value = objective.Objective(model.train(), loss)(feed(rows, 7, loss).batch(0, 0))
+    value = objective.loss(model.train(), loss, feed(rows, 7, loss).batch(0, 0))
     value.backward()
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     return value.item(), found
@@ -103,7 +103,7 @@ def held_bytes(model):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        objective.Objective(model.train(), "in_batch")(feed(ROWS, 7).batch(0, 0))
+        objective.loss(model.train(), "in_batch", feed(ROWS, 7).batch(0, 0))
     return sum(held)
 
 
