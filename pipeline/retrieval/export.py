@@ -11,7 +11,7 @@ import polars as pl
 
 from pipeline.data import files, split, tables
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended, vectors
+from pipeline.retrieval import scoring, vectors
 
 # lists.parquet: ids as in the raw data, rank from 1, score the inner product
 LISTS = pl.Schema({"user": pl.String, "item": pl.String, "rank": pl.Int32, "score": pl.Float32})
@@ -40,7 +40,7 @@ def chunks(queries: np.ndarray, items: np.ndarray, lists: np.ndarray) -> Iterato
     step = max(1, CHUNK_LINES // max(1, lists.shape[1]))
     for start in range(0, len(lists), step):
         own, listed = queries[start : start + step], lists[start : start + step]
-        scores = recommended.exactly(own, items, listed)
+        scores = scoring.exactly(own, items, listed)
         users = np.arange(start, start + len(listed))
         yield Best(users, listed, scores.astype(np.float32))
 

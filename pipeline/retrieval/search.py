@@ -1,6 +1,5 @@
 """Exact inner product search: where each held-out item stands, and what each user is shown."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -9,8 +8,9 @@ import numpy as np
 from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended, vectors
+from pipeline.retrieval import recommended, scoring, vectors
 from pipeline.retrieval.index import index_of
+from pipeline.retrieval.scoring import Chunk
 
 # Scores closer than TOLERANCE * |query| * (largest |item|) are ties. float32 search gives identical
 # vectors scores that differ by up to 2e-7 of that product (D = 64), 7e-7 where all entries are
@@ -37,6 +37,18 @@ class Found(NamedTuple):
 
     ranks: Ranks
     lists: np.ndarray  # [U, k] int32, the k best items, best first; PAD where there are fewer
+
+
+class Asked(NamedTuple):
+    """What is asked of a search, as `retrieve` takes it and checks it."""
+
+    queries: np.ndarray  # [U, D] float32
+    items: np.ndarray  # [N + 1, D] float32
+    held_out: HeldOut
+    candidates: np.ndarray  # [N + 1] bool
+    tolerances: np.ndarray  # [U] float64, scores so close are ties
+    depth: int
+    k: int
 
 
 def rank(
@@ -75,42 +87,15 @@ def retrieve(
     """
     vectors.check(queries, items, held_out, candidates)
     queries = np.ascontiguousarray(queries, np.float32)
-    rows = np.flatnonzero(candidates)  # position in the index -> item
-    eligible = np.ascontiguousarray(_rows(items, rows), np.float32)
+    eligible = np.ascontiguousarray(_rows(items, np.flatnonzero(candidates)), np.float32)
     tolerances = TOLERANCE * vectors.norms("query", queries)
     tolerances *= vectors.norms("item", eligible).max()
-    index = index_of(eligible)
+    asked = Asked(queries, items, held_out, candidates, tolerances, depth, k)
 
-    masks = sequences.lengths(held_out.masked)
-    better, tied = np.zeros((2, len(queries)), np.int32)
-    lists = np.zeros((len(queries), k), np.int32)
-    settled, listed = np.zeros(len(queries), bool), np.full(len(queries), k == 0)
-    wanted = max(depth, k + recommended.SPARE) if k else depth
-    for users in _chunks(masks, wanted, len(rows)):
-        deep = min(wanted + int(masks[users[-1]]), len(rows))
-        if deep > index.limit:
-            continue
-        chunk, complete = queries[users], deep == len(rows)
-        scores, places = index.search(chunk, deep)
-        found, masked = rows[places], sequences.take(held_out.masked, users)
-        is_masked = _is_masked(found, masked, len(items)) if k else None
-        known = (chunk, items, scores, found, masked, is_masked)
-        better[users], tied[users], settled[users] = _stand(
-            *known, held_out.items[users], tolerances[users], depth, complete
-        )
-        if is_masked is not None:
-            lists[users], listed[users] = recommended.of_search(
-                chunk, items, scores, found, is_masked, tolerances[users], k, complete
-            )
-    for users, scores in _exhaustive(~(settled & listed), queries, items, held_out, candidates):
-        ranked, shown = ~settled[users], ~listed[users]
-        some, own = users[ranked], scores[ranked]
-        better[some], tied[some] = rank_scores(own, held_out.items[some], depth, tolerances[some])
-        some, own = users[shown], scores[shown]
-        exact = partial(_exact_row, queries[some], items)
-        lists[some] = recommended.of_scores(own, k, recommended.SLACK * tolerances[some], exact)
-    ranks = _not_past(depth, reachable(held_out, candidates), better, tied)
-    return Found(ranks, lists)
+    ((better, tied), lists), is_certain = _by_index(asked, eligible)
+    left = np.flatnonzero(~is_certain)
+    (better[left], tied[left]), lists[left] = _by_scores(asked, left)
+    return Found(_not_past(depth, reachable(held_out, candidates), better, tied), lists)
 
 
 def rank_scores(
@@ -148,75 +133,110 @@ def reachable(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
     return np.asarray(candidates[held_out.items] & ~is_masked)
 
 
-def _stand(
-    queries: np.ndarray,  # [B, D] float32
-    items: np.ndarray,  # [N + 1, D] float32
-    scores: np.ndarray,  # [B, d] float32, best first
-    found: np.ndarray,  # [B, d] int, the items with these scores
-    masked: Lists,
-    is_masked: np.ndarray | None,  # [B, d] bool, which of them are; None to look only where needed
-    held_out: np.ndarray,
-    tolerance: np.ndarray,  # [B]
-    depth: int,
-    complete: bool,  # whether all candidates were found
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count better and tied items among those found, and tell where the counts are certain."""
-    own = np.vecdot(queries, items[held_out]).astype(np.float64)
-    # All found are better, and `depth` of them at least are not masked.
-    settled = scores[:, -1] > own + 2 * tolerance
-    better, tied = np.full(len(own), depth), np.zeros(len(own), np.int64)
-    near = np.flatnonzero(~settled)
-    if is_masked is None:
-        is_near_masked = _is_masked(found[near], sequences.take(masked, near), len(items))
-    else:
-        is_near_masked = is_masked[near]
-    better[near], tied[near], settled[near] = _settle(
-        queries[near],
-        items,
-        scores[near].astype(np.float64),
-        found[near],
-        own[near],
-        tolerance[near],
-        is_near_masked,
-        held_out[near],
-        depth,
-        complete,
+def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
+    """Rank and list by what FAISS finds: the best, and as many as a chunk of users masks at most.
+
+    Args:
+        asked: all users and items.
+        eligible: [n, D] float32, the vectors of the n candidates.
+
+    Returns:
+        Ranks and lists, and [U] bool, the users for whom both are certain.
+    """
+    queries, items, held_out, candidates, tolerances, depth, k = asked
+    rows = np.flatnonzero(candidates)  # position in the index -> item
+    index, masks = index_of(eligible), sequences.lengths(held_out.masked)
+    better, tied = np.zeros((2, len(queries)), np.int32)
+    lists, is_certain = np.zeros((len(queries), k), np.int32), np.zeros(len(queries), bool)
+    wanted = max(depth, k + recommended.SPARE) if k else depth
+    for users in _chunks(masks, wanted, len(rows)):
+        deep = min(wanted + int(masks[users[-1]]), len(rows))
+        if deep > index.limit:
+            continue
+        scores, places = index.search(queries[users], deep)
+        if not k:
+            # Where all found are better, `depth` of them at least are not masked: no mask is asked.
+            own = np.vecdot(queries[users], items[held_out.items[users]])
+            near = np.flatnonzero(scores[:, -1] <= own + 2 * tolerances[users])
+            better[users], is_certain[users] = depth, True
+            users, scores, places = users[near], scores[near], places[near]
+        chunk = _chunk(asked, users, rows[places], scores, deep == len(rows))
+        counted, is_certain[users] = _stand(chunk, held_out.items[users], depth)
+        better[users], tied[users] = counted
+        if k:
+            lists[users], is_listed = recommended.of_search(chunk, k)
+            is_certain[users] &= is_listed
+    return Found(Ranks(better, tied), lists), is_certain
+
+
+def _chunk(
+    asked: Asked, users: np.ndarray, found: np.ndarray, scores: np.ndarray, is_complete: bool
+) -> Chunk:
+    """Put what was found for some users, [B] int64, beside their queries and masks."""
+    masked = sequences.take(asked.held_out.masked, users)
+    return Chunk(
+        queries=asked.queries[users],
+        items=asked.items,
+        found=found,
+        scores=scores,
+        is_masked=_is_masked(found, masked, len(asked.items)),
+        tolerance=asked.tolerances[users],
+        is_complete=is_complete,
     )
-    return better, tied, settled
 
 
-def _settle(
-    queries: np.ndarray,  # [B, D] float32
-    items: np.ndarray,  # [N + 1, D] float32
-    scores: np.ndarray,  # [B, d] float64, best first
-    found: np.ndarray,  # [B, d] int
-    own: np.ndarray,  # [B] float64, the held-out items' scores where the search did not find them
-    tolerance: np.ndarray,  # [B]
-    is_masked: np.ndarray,  # [B, d] bool
-    held_out: np.ndarray,
-    depth: int,
-    complete: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Do as `_stand` does where the held-out item's score is among those found, or near them."""
-    is_own = found == held_out[:, None]
+def _by_scores(asked: Asked, users: np.ndarray) -> Found:
+    """Rank and list for some users, [n] int64, by the scores of all items in float64."""
+    better, tied = np.zeros((2, len(users)), np.int32)
+    lists = np.zeros((len(users), asked.k), np.int32)
+    step = max(1, CHUNK_SCORES // len(asked.items))
+    for start in range(0, len(users), step):
+        here = slice(start, start + step)
+        some = users[here]
+        queries, tolerance = asked.queries[some], asked.tolerances[some]
+        masked = sequences.take(asked.held_out.masked, some)
+        scores = allow(scoring.of_all(queries, asked.items), masked, asked.candidates)
+        better[here], tied[here] = rank_scores(
+            scores, asked.held_out.items[some], asked.depth, tolerance
+        )
+        if asked.k:
+            exact = partial(_exact_row, queries, asked.items)
+            slack = recommended.SLACK * tolerance
+            lists[here] = recommended.of_scores(scores, asked.k, slack, exact)
+    return Found(Ranks(better, tied), lists)
+
+
+def _stand(chunk: Chunk, held_out: np.ndarray, depth: int) -> tuple[Ranks, np.ndarray]:
+    """Count better and tied items among those found.
+
+    Args:
+        chunk: what was found.
+        held_out: [B] int, the held-out items.
+        depth: from so many better ones on they need not be counted.
+
+    Returns:
+        The counts, and [B] bool, where they are certain.
+    """
+    is_own, scores = chunk.found == held_out[:, None], chunk.scores.astype(np.float64)
+    own = np.vecdot(chunk.queries, chunk.items[held_out]).astype(np.float64)
     own = np.where(is_own.any(axis=1), (scores * is_own).sum(axis=1), own)
-    ahead = np.where(is_masked, -np.inf, scores - own[:, None])
-    tolerance = tolerance[:, None]
+    ahead = np.where(chunk.is_masked, -np.inf, scores - own[:, None])
+    tolerance = chunk.tolerance[:, None]
 
     # The float32 error is below half the tolerance: only what lies between half and twice the
     # tolerance could fall on either side of it.
     distance = np.abs(ahead)
     is_unclear = ((distance > tolerance / 2) & (distance < 2 * tolerance)).any(axis=1)
-    is_deep_enough = complete | (own - 2 * tolerance[:, 0] > scores[:, -1])
+    is_deep_enough = chunk.is_complete | (own - 2 * chunk.tolerance > scores[:, -1])
     is_past = (ahead > 2 * tolerance).sum(axis=1) >= depth
     unclear = np.flatnonzero(is_unclear & is_deep_enough & ~is_past)
-    exact = recommended.exactly(queries[unclear], items, found[unclear])
-    exact -= recommended.exactly(queries[unclear], items, held_out[unclear, None])
-    ahead[unclear] = np.where(is_masked[unclear], -np.inf, exact)
+    exact = scoring.exactly(chunk.queries[unclear], chunk.items, chunk.found[unclear])
+    exact -= scoring.exactly(chunk.queries[unclear], chunk.items, held_out[unclear, None])
+    ahead[unclear] = np.where(chunk.is_masked[unclear], -np.inf, exact)
 
-    better = (ahead > tolerance).sum(axis=1)
-    tied = (np.abs(ahead) <= tolerance).sum(axis=1)
-    return better, tied, is_deep_enough | is_past
+    better = (ahead > tolerance).sum(axis=1, dtype=np.int32)
+    tied = (np.abs(ahead) <= tolerance).sum(axis=1, dtype=np.int32)
+    return Ranks(better, tied), is_deep_enough | is_past
 
 
 def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
@@ -263,33 +283,6 @@ def _rows(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return items[first:end] if end - first == len(rows) else items[rows]
 
 
-def _exhaustive(
-    marked: np.ndarray,
-    queries: np.ndarray,
-    items: np.ndarray,
-    held_out: HeldOut,
-    candidates: np.ndarray,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give the marked users some at a time, with their scores of all items, as `allow` does."""
-    users = np.flatnonzero(marked)
-    step = max(1, CHUNK_SCORES // len(items))
-    for start in range(0, len(users), step):
-        some = users[start : start + step]
-        scores, masked = _all_scores(queries[some], items), sequences.take(held_out.masked, some)
-        yield some, allow(scores, masked, candidates)
-
-
 def _exact_row(queries: np.ndarray, items: np.ndarray, row: int, found: np.ndarray) -> np.ndarray:
     """Score the items found for one of the queries, [n], so that equal vectors score equally."""
-    return np.asarray(recommended.exactly(queries[row : row + 1], items, found[None])[0])
-
-
-def _all_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Score all items in float64, [B, N + 1], without a float64 copy of all vectors."""
-    scores = np.empty((len(queries), len(items)))
-    wide = queries.astype(np.float64)
-    step = max(1, recommended.CHUNK_NUMBERS // max(1, items.shape[1]))
-    for start in range(0, len(items), step):
-        block = slice(start, start + step)
-        scores[:, block] = wide @ items[block].astype(np.float64).T
-    return scores
+    return np.asarray(scoring.exactly(queries[row : row + 1], items, found[None])[0])

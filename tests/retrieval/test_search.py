@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import sequences, split
-from pipeline.retrieval import index, metrics, search
+from pipeline.retrieval import index, metrics, scoring, search
 
 
 def held_out(items, masked):
@@ -200,7 +200,7 @@ def test_scores_about_the_tolerance_apart_are_told_apart_exactly(monkeypatch):
         items[target : target + 9] = (30 + np.array([0, *apart]))[:, None] * direction[user]
     held, candidates = held_out(targets, [[]] * U), np.arange(len(items)) > 0
     expected = brute_force(queries, items, held, candidates, 20)
-    monkeypatch.setattr(search, "_all_scores", lambda *_: pytest.fail("what was found is enough"))
+    monkeypatch.setattr(scoring, "of_all", lambda *_: pytest.fail("what was found is enough"))
     np.testing.assert_array_equal(search.rank(queries, items, held, candidates, 20), expected)
 
 
