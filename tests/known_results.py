@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from pipeline.data import files, lists
-from pipeline.retrieval import evaluation, search
+from pipeline.retrieval import evaluation, ranking
 
 PARTS = evaluation.PARTS
 CANDIDATES = 300
@@ -46,7 +46,7 @@ def write(root, group, users, hits, seeds=(0,), capped=(), seconds=None):
 def ranks(first, users):
     """Rank the held-out items of the first users first, and those of the others eleventh."""
     better = np.where(np.arange(users) < first, 0, 10)
-    return search.Ranks(better.astype(np.int32), np.ones(users, np.int32))
+    return ranking.Ranks(better.astype(np.int32), np.ones(users, np.int32))
 
 
 def shown(seeds=(0,)):

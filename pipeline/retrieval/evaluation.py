@@ -11,8 +11,9 @@ from pydantic import Field, PositiveInt, field_validator
 from pipeline.data import files, sequences
 from pipeline.data.split import HeldOut, Split
 from pipeline.params import Section
-from pipeline.retrieval import baselines, catalogue, metrics, search, vectors
-from pipeline.retrieval.search import Found, Ranks
+from pipeline.retrieval import baselines, catalogue, metrics, ranking, search, vectors
+from pipeline.retrieval.ranking import Ranks
+from pipeline.retrieval.search import Found
 
 PARTS = ("valid", "test")
 RANKS = pl.Schema(
@@ -156,7 +157,7 @@ def counts(divided: Split) -> dict[str, int]:
         "users": len(divided.test.items),
         "candidates": int(divided.candidates.sum()),
         **{
-            f"unreachable_{part}": int((~search.reachable(held_out, divided.candidates)).sum())
+            f"unreachable_{part}": int((~ranking.reachable(held_out, divided.candidates)).sum())
             for part, held_out in parts(divided).items()
         },
     }

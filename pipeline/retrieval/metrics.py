@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.retrieval.search import Ranks
+from pipeline.retrieval.ranking import Ranks
 
 CUTOFF = 10  # the K that selects the best epoch and that the report shows
 

@@ -8,8 +8,9 @@ import numpy as np
 from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended, scoring, vectors
+from pipeline.retrieval import ranking, recommended, scoring, vectors
 from pipeline.retrieval.index import index_of
+from pipeline.retrieval.ranking import Ranks
 from pipeline.retrieval.scoring import Chunk
 
 # Scores closer than TOLERANCE * |query| * (largest |item|) are ties. float32 search gives identical
@@ -21,17 +22,6 @@ CHUNK_USERS = 4096  # many: below 128,000 numbers of queries FAISS multiplies no
 CHUNK_SCORES = 1 << 22  # scores held at once: users x depth, or users x items where exhaustive
 
 
-class Ranks(NamedTuple):
-    """Where each held-out item stands; not retrieved: 0 tied, and 0 or `depth` better.
-
-    With 0 better it may not be retrieved at all (it is masked or no candidate), with `depth`
-    better it stands further down than was looked.
-    """
-
-    better: np.ndarray  # [U] int32, candidates with a higher score, beyond the tolerance
-    tied: np.ndarray  # [U] int32, candidates with the held-out item's score, itself included
-
-
 class Found(NamedTuple):
     """What a search finds for each user."""
 
@@ -40,15 +30,15 @@ class Found(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """What is asked of a search, as `retrieve` takes it and checks it."""
+    """What is asked of a search, once `retrieve` has checked it."""
 
     queries: np.ndarray  # [U, D] float32
     items: np.ndarray  # [N + 1, D] float32
     held_out: HeldOut
     candidates: np.ndarray  # [N + 1] bool
     tolerances: np.ndarray  # [U] float64, scores so close are ties
-    depth: int
-    k: int
+    depth: int  # the largest K that is asked for
+    k: int  # items to list; 0 for none
 
 
 def rank(
@@ -95,42 +85,21 @@ def retrieve(
     ((better, tied), lists), is_certain = _by_index(asked, eligible)
     left = np.flatnonzero(~is_certain)
     (better[left], tied[left]), lists[left] = _by_scores(asked, left)
-    return Found(_not_past(depth, reachable(held_out, candidates), better, tied), lists)
-
-
-def rank_scores(
-    scores: np.ndarray, held_out: np.ndarray, depth: int, tolerance: np.ndarray | float = 0.0
-) -> Ranks:
-    """Rank each user's held-out item by the scores of all items, exhaustively.
-
-    Args:
-        scores: [B, N + 1] float, of every item for every user; -inf where it may not be retrieved.
-        held_out: [B] int, the held-out items.
-        depth: the largest K that is asked for; lower ranks are not told apart.
-        tolerance: [B] or one number, scores so close are ties.
-    """
-    own = scores[np.arange(len(scores)), held_out]
-    is_reachable = own > -np.inf
-    own = np.where(is_reachable, own, np.inf)
-    better = (scores > (own + tolerance)[:, None]).sum(axis=1)
-    tied = (scores >= (own - tolerance)[:, None]).sum(axis=1) - better
-    return _not_past(depth, is_reachable, better, tied)
+    is_reachable = ranking.reachable(held_out, candidates)
+    return Found(ranking.not_past(depth, is_reachable, better, tied), lists)
 
 
 def allow(scores: np.ndarray, masked: Lists, candidates: np.ndarray) -> np.ndarray:
-    """Make the scores [B, N + 1] of items that may not be retrieved -inf, in a copy."""
+    """Make the scores of items that may not be retrieved -inf, in a copy: [B, N + 1] float64.
+
+    Args:
+        scores: [B, N + 1] float64, of every item for every user.
+        masked: the B users' masks.
+        candidates: [N + 1] bool, the items that may be retrieved.
+    """
     allowed = np.where(candidates, scores, -np.inf)
     allowed[sequences.owners(masked), masked.items] = -np.inf
     return allowed
-
-
-def reachable(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
-    """Tell the users whose held-out item is a candidate and not in their own mask: [U] bool."""
-    owners = sequences.owners(held_out.masked)
-    is_own = held_out.masked.items == held_out.items[owners]
-    is_masked = np.zeros(len(held_out.items), bool)
-    is_masked[owners[is_own]] = True
-    return np.asarray(candidates[held_out.items] & ~is_masked)
 
 
 def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
@@ -161,7 +130,7 @@ def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
             better[users], is_certain[users] = depth, True
             users, scores, places = users[near], scores[near], places[near]
         chunk = _chunk(asked, users, rows[places], scores, deep == len(rows))
-        counted, is_certain[users] = _stand(chunk, held_out.items[users], depth)
+        counted, is_certain[users] = ranking.of_search(chunk, held_out.items[users], depth)
         better[users], tied[users] = counted
         if k:
             lists[users], is_listed = recommended.of_search(chunk, k)
@@ -172,7 +141,15 @@ def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
 def _chunk(
     asked: Asked, users: np.ndarray, found: np.ndarray, scores: np.ndarray, is_complete: bool
 ) -> Chunk:
-    """Put what was found for some users, [B] int64, beside their queries and masks."""
+    """Put what was found for some users beside their queries and masks.
+
+    Args:
+        asked: all users and items.
+        users: [B] int64, whom it was found for.
+        found: [B, d] int64, items.
+        scores: [B, d] float32, theirs, best first.
+        is_complete: whether all candidates were found.
+    """
     masked = sequences.take(asked.held_out.masked, users)
     return Chunk(
         queries=asked.queries[users],
@@ -196,7 +173,7 @@ def _by_scores(asked: Asked, users: np.ndarray) -> Found:
         queries, tolerance = asked.queries[some], asked.tolerances[some]
         masked = sequences.take(asked.held_out.masked, some)
         scores = allow(scoring.of_all(queries, asked.items), masked, asked.candidates)
-        better[here], tied[here] = rank_scores(
+        better[here], tied[here] = ranking.of_scores(
             scores, asked.held_out.items[some], asked.depth, tolerance
         )
         if asked.k:
@@ -206,41 +183,14 @@ def _by_scores(asked: Asked, users: np.ndarray) -> Found:
     return Found(Ranks(better, tied), lists)
 
 
-def _stand(chunk: Chunk, held_out: np.ndarray, depth: int) -> tuple[Ranks, np.ndarray]:
-    """Count better and tied items among those found.
+def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
+    """Tell which of the items found for each user the user's mask holds: [B, d] bool.
 
     Args:
-        chunk: what was found.
-        held_out: [B] int, the held-out items.
-        depth: from so many better ones on they need not be counted.
-
-    Returns:
-        The counts, and [B] bool, where they are certain.
+        found: [B, d] int64, items.
+        masked: the B users' masks.
+        width: N + 1.
     """
-    is_own, scores = chunk.found == held_out[:, None], chunk.scores.astype(np.float64)
-    own = np.vecdot(chunk.queries, chunk.items[held_out]).astype(np.float64)
-    own = np.where(is_own.any(axis=1), (scores * is_own).sum(axis=1), own)
-    ahead = np.where(chunk.is_masked, -np.inf, scores - own[:, None])
-    tolerance = chunk.tolerance[:, None]
-
-    # The float32 error is below half the tolerance: only what lies between half and twice the
-    # tolerance could fall on either side of it.
-    distance = np.abs(ahead)
-    is_unclear = ((distance > tolerance / 2) & (distance < 2 * tolerance)).any(axis=1)
-    is_deep_enough = chunk.is_complete | (own - 2 * chunk.tolerance > scores[:, -1])
-    is_past = (ahead > 2 * tolerance).sum(axis=1) >= depth
-    unclear = np.flatnonzero(is_unclear & is_deep_enough & ~is_past)
-    exact = scoring.exactly(chunk.queries[unclear], chunk.items, chunk.found[unclear])
-    exact -= scoring.exactly(chunk.queries[unclear], chunk.items, held_out[unclear, None])
-    ahead[unclear] = np.where(chunk.is_masked[unclear], -np.inf, exact)
-
-    better = (ahead > tolerance).sum(axis=1, dtype=np.int32)
-    tied = (np.abs(ahead) <= tolerance).sum(axis=1, dtype=np.int32)
-    return Ranks(better, tied), is_deep_enough | is_past
-
-
-def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
-    """Tell which of the items found for each user the user's mask holds: [B, d] bool."""
     is_masked = np.empty(found.shape, bool)
     step = max(1, CHUNK_SCORES // width)
     marks = np.zeros((min(step, len(found)), width), bool)
@@ -254,17 +204,17 @@ def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
     return is_masked
 
 
-def _not_past(depth: int, is_reachable: np.ndarray, better: np.ndarray, tied: np.ndarray) -> Ranks:
-    """Make all ranks from `depth` on one and the same, so that no search depth shows in them."""
-    is_found = is_reachable & (better < depth)
-    return Ranks(
-        better=np.where(is_reachable, np.minimum(better, depth), 0).astype(np.int32),
-        tied=np.where(is_found, tied, 0).astype(np.int32),
-    )
-
-
 def _chunks(masks: np.ndarray, depth: int, n: int) -> list[np.ndarray]:
-    """Divide the users evenly, shortest mask first, so that few search deeper than they must."""
+    """Divide the users evenly, shortest mask first, so that few search deeper than they must.
+
+    Args:
+        masks: [U] int64, the length of each user's mask.
+        depth: what is searched for beyond the mask.
+        n: how many items there are to be found.
+
+    Returns:
+        A chunk, [B] int64 users, at a time.
+    """
     order = np.argsort(masks, kind="stable")
     chunks, start = [], 0
     while start < len(order):
@@ -278,11 +228,21 @@ def _chunks(masks: np.ndarray, depth: int, n: int) -> list[np.ndarray]:
 
 
 def _rows(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Take rows, ascending and none twice; without a copy where none is left out between."""
+    """Take rows [n] int64, ascending and none twice, of [N + 1, D] float vectors.
+
+    They are no copy where none is left out between.
+    """
     first, end = int(rows[0]), int(rows[-1]) + 1
     return items[first:end] if end - first == len(rows) else items[rows]
 
 
 def _exact_row(queries: np.ndarray, items: np.ndarray, row: int, found: np.ndarray) -> np.ndarray:
-    """Score the items found for one of the queries, [n], so that equal vectors score equally."""
+    """Score the items found for one user as `scoring.exactly` does: [n] float64.
+
+    Args:
+        queries: [B, D] float32.
+        items: [N + 1, D] float32.
+        row: the user's.
+        found: [n] int64, items.
+    """
     return np.asarray(scoring.exactly(queries[row : row + 1], items, found[None])[0])

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.data import files, lists, sequences, tables
-from pipeline.retrieval import evaluation, search, significance
+from pipeline.retrieval import evaluation, ranking, significance
 from stages import report
 
 # run -> the share of users for whom it is good; `end2end` is clearly better than `frozen` on near
@@ -63,7 +63,7 @@ PAIRS = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")["report
 def ranks(share, rng):
     """Draw ranks of which about `share` are among the first ten."""
     better = np.where(rng.random(USERS) < share, rng.integers(0, 10, USERS), 10)
-    return search.Ranks(better.astype(np.int32), (better < 10).astype(np.int32))
+    return ranking.Ranks(better.astype(np.int32), (better < 10).astype(np.int32))
 
 
 def shown(quality, seeds):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pipeline import params
 from pipeline.content import store
 from pipeline.data import files, sequences, split, tables
-from pipeline.retrieval import catalogue, evaluation, metrics, search, vectors
+from pipeline.retrieval import catalogue, evaluation, metrics, ranking, vectors
 from stages import evaluate
 
 N, U, D = 30, 40, 8
@@ -100,7 +100,9 @@ def test_the_stage_writes_averages_and_the_ranks_behind_them(world):
 
     for seed in (1, 2):
         rows = ranks.filter(run="frozen", seed=seed, split="test").sort("user")
-        own = metrics.summary(search.Ranks(rows["better"].to_numpy(), rows["tied"].to_numpy()), [5])
+        own = metrics.summary(
+            ranking.Ranks(rows["better"].to_numpy(), rows["tied"].to_numpy()), [5]
+        )
         assert found["frozen"]["seeds"][str(seed)]["test"]["hr@5"] == own["hr@5"]
     one, two = (found["frozen"]["seeds"][seed]["test"]["hr@10"] for seed in "12")
     assert found["frozen"]["test"]["hr@10"] == pytest.approx((one + two) / 2)
@@ -109,7 +111,7 @@ def test_the_stage_writes_averages_and_the_ranks_behind_them(world):
 
 
 def test_a_seed_may_be_large():
-    ranks = search.Ranks(np.array([0, 3], np.int32), np.array([1, 1], np.int32))
+    ranks = ranking.Ranks(np.array([0, 3], np.int32), np.array([1, 1], np.int32))
     assert evaluation.table("id", 2**63 - 1, "test", ranks)["seed"].to_list() == [2**63 - 1] * 2
 
 
