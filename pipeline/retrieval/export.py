@@ -45,24 +45,6 @@ def chunks(queries: np.ndarray, items: np.ndarray, lists: np.ndarray) -> Iterato
         yield Best(users, listed, scores.astype(np.float32))
 
 
-def folders(run: Path) -> list[Path]:
-    """List a run's folders: itself, or one a seed where it trained several.
-
-    Raises:
-        Stop: there is no run.
-    """
-    seeds = [path.parent for path in run.glob("*/run.json") if path.parent.name.isdecimal()]
-    is_one = (run / "run.json").is_file()
-    found = [run] if is_one else sorted(seeds, key=lambda folder: int(folder.name))
-    if not found:
-        raise files.Stop(
-            f"{run} holds no run: there is no run.json in it, nor in a folder of a seed, called by "
-            "its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` writes them; "
-            "name the run, not the group"
-        )
-    return found
-
-
 def check(run: Path, prepared: Path, domain: tables.Prepared, protocol: split.Protocol) -> None:
     """See that a run's items and users are those of a prepared domain, in the same order.
 
