@@ -1,6 +1,6 @@
 """Inner products: what a float32 search found, and float64 where that leaves a doubt."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -17,6 +17,16 @@ class Chunk(NamedTuple):
     is_masked: np.ndarray  # [B, d] bool, which of them may not be retrieved
     tolerance: np.ndarray  # [B] float64, scores that differ by more in float32 differ in earnest
     is_complete: bool  # whether all candidates were found
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Keep some of the users, [n] int64."""
+        return self._replace(
+            queries=self.queries[rows],
+            found=self.found[rows],
+            scores=self.scores[rows],
+            is_masked=self.is_masked[rows],
+            tolerance=self.tolerance[rows],
+        )
 
 
 def exactly(queries: np.ndarray, items: np.ndarray, found: np.ndarray) -> np.ndarray:

@@ -123,18 +123,20 @@ def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
         if deep > index.limit:
             continue
         scores, places = index.search(queries[users], deep)
-        if not k:
-            # Where all found are better, `depth` of them at least are not masked: no mask is asked.
-            own = np.vecdot(queries[users], items[held_out.items[users]])
-            near = np.flatnonzero(scores[:, -1] <= own + 2 * tolerances[users])
-            better[users], is_certain[users] = depth, True
-            users, scores, places = users[near], scores[near], places[near]
-        chunk = _chunk(asked, users, rows[places], scores, deep == len(rows))
-        counted, is_certain[users] = ranking.of_search(chunk, held_out.items[users], depth)
-        better[users], tied[users] = counted
+        # Where all found are better, `depth` of them at least are not masked: that is past.
+        own = np.vecdot(queries[users], items[held_out.items[users]])
+        near = np.flatnonzero(scores[:, -1] <= own + 2 * tolerances[users])
+        better[users], is_certain[users] = depth, True
+        kept = slice(None) if k else near
+        chunk = _chunk(asked, users[kept], rows[places[kept]], scores[kept], deep == len(rows))
         if k:
-            lists[users], is_listed = recommended.of_search(chunk, k)
-            is_certain[users] &= is_listed
+            lists[users], is_certain[users] = recommended.of_search(chunk, k)
+            chunk = chunk.take(near)
+        users = users[near]
+        (better[users], tied[users]), is_ranked = ranking.of_search(
+            chunk, held_out.items[users], depth
+        )
+        is_certain[users] &= is_ranked
     return Found(Ranks(better, tied), lists), is_certain
 
 
