@@ -11,7 +11,7 @@ from pipeline.content import store
 from pipeline.data import files, lists, split, tables
 from pipeline.machine import Machine
 from pipeline.params import Params
-from pipeline.retrieval import evaluation, index, metrics, vectors
+from pipeline.retrieval import evaluation, index, vectors
 
 
 class Evaluate(Params):
@@ -36,8 +36,8 @@ def main(
 ) -> None:
     """Rank every user's held-out items by every run, and by recommenders without training.
 
-    Averages go to metrics.json, each user's ranks to ranks.parquet, and the numbers that slice
-    the results to users.parquet.
+    Each user's ranks go to ranks.parquet, the numbers that slice the results to users.parquet, and
+    what the lists show of the catalogue, with the counts behind it, to evaluation.json.
     """
     p = Evaluate.load()
     index.set_up(p.machine.device, p.machine.threads)
@@ -56,15 +56,11 @@ def main(
             models = [vectors.load(folder, n_items, n_users) for folder in folders]
             judged += [evaluation.trained(run, model, divided, p.evaluate) for model in models]
             is_capped[run] = any(model.capped for model in models)
-        found = evaluation.summarise(judged, p.evaluate.cutoffs)
-        chance = metrics.chance(counts["candidates"], p.evaluate.cutoffs)
-        found["random"] = {part: chance for part in evaluation.PARTS}
-        for run, capped in is_capped.items():
-            found[run]["capped"] = capped
         pl.concat([one.ranks for one in judged]).write_parquet(part / "ranks.parquet")
         evaluation.users(divided).write_parquet(part / "users.parquet")
-        described = {"cutoffs": p.evaluate.cutoffs, "counts": counts, **found}
-        files.write_json(part / "metrics.json", described)
+        described = {"cutoffs": p.evaluate.cutoffs, "counts": counts, "capped": is_capped}
+        described["catalogue"] = evaluation.catalogues(judged)
+        files.write_json(part / "evaluation.json", described)
     typer.echo(
         f"evaluate: {len(is_capped)} runs, {n_users:,} users, "
         f"{counts['candidates']:,} candidates -> {out}"

@@ -59,7 +59,7 @@ def main(
             f"--k {k:,}: more than the {candidates:,} candidates of {prepared}; lower it"
         )
     with files.atomic_folder(out) as made:
-        for folder in export.folders(run):
+        for folder in vectors.folders(run):
             to = made / folder.relative_to(run)
             to.mkdir(exist_ok=True)
             model = vectors.load(folder, n_items, n_users)

@@ -4,10 +4,14 @@ import numpy as np
 import polars as pl
 
 from pipeline.data import files, lists
-from pipeline.retrieval import evaluation, search
+from pipeline.retrieval import evaluation, ranking
 
 PARTS = evaluation.PARTS
 CANDIDATES = 300
+SHOWN = {
+    "coverage@10": 0.5,
+    "gini@10": 0.75,
+}  # of the catalogue, by the lists of every run and seed
 
 
 def write(root, group, users, hits, seeds=(0,), capped=(), seconds=None):
@@ -23,19 +27,19 @@ def write(root, group, users, hits, seeds=(0,), capped=(), seconds=None):
         capped: the runs that a cap stopped.
         seconds: a cost file's name -> what it took.
     """
-    rows, about = [], {}
+    rows, about = [], {"cutoffs": [10], "capped": {run: run in capped for run in hits}}
+    about["catalogue"] = {run: [SHOWN] * len(seeds) for run in hits}
+    about["catalogue"] |= {run: [SHOWN] for run in lists.SANITY}
     for run, known in hits.items():
         several = [known] * len(seeds) if isinstance(known, int) else known
         for seed, first in zip(seeds, several, strict=True):
             rows += [evaluation.table(run, seed, part, ranks(first, users)) for part in PARTS]
-        about[run] = {"capped": run in capped, **shown(seeds)}
     for run in lists.SANITY:
         rows += [evaluation.table(run, None, part, ranks(0, users)) for part in PARTS]
-        about[run] = shown()
     folder = root / "evaluate" / "-".join(group)
-    counts = {"users": users, "candidates": CANDIDATES}
-    counts |= {f"unreachable_{part}": 0 for part in PARTS}
-    files.write_json(folder / "metrics.json", {"cutoffs": [10], "counts": counts, **about})
+    about["counts"] = {"users": users, "candidates": CANDIDATES}
+    about["counts"] |= {f"unreachable_{part}": 0 for part in PARTS}
+    files.write_json(folder / "evaluation.json", about)
     pl.concat(rows).write_parquet(folder / "ranks.parquet")
     about_users = {"user": np.arange(users), "occurrences": [0] * users, "history": [4] * users}
     pl.DataFrame(about_users).cast(evaluation.USERS).write_parquet(folder / "users.parquet")
@@ -46,10 +50,4 @@ def write(root, group, users, hits, seeds=(0,), capped=(), seconds=None):
 def ranks(first, users):
     """Rank the held-out items of the first users first, and those of the others eleventh."""
     better = np.where(np.arange(users) < first, 0, 10)
-    return search.Ranks(better.astype(np.int32), np.ones(users, np.int32))
-
-
-def shown(seeds=(0,)):
-    """What all lists show of the catalogue: the same for every run and seed."""
-    found = {"test": {"coverage@10": 0.5, "gini@10": 0.75}}
-    return found | ({"sd": {"test": dict.fromkeys(found["test"], 0.0)}} if len(seeds) > 1 else {})
+    return ranking.Ranks(better.astype(np.int32), np.ones(users, np.int32))

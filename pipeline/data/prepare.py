@@ -148,8 +148,8 @@ def _check_candidates(
     domain: str, histories: sequences.Lists, n_items: int, protocol: split.Protocol
 ) -> None:
     candidates = int(split.candidates(histories, n_items, protocol).sum())
-    if candidates < protocol.cutoff:
+    if candidates < split.CUTOFF:
         raise Stop(
-            f"{domain}: {candidates} candidate items, fewer than the {protocol.cutoff} that "
+            f"{domain}: {candidates} candidate items, fewer than the {split.CUTOFF} that "
             f"{protocol.select} looks at (protocol.select in params.yaml); bring more items"
         )

@@ -10,6 +10,7 @@ from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.params import Section
 
+CUTOFF = 10  # the K of the validation metric that selects the best epoch
 HELD_OUT = 2  # the last item of a window is for the test, the one before for validation
 
 
@@ -20,17 +21,12 @@ class Protocol(Section):
     window: int = Field(ge=HELD_OUT + 1)  # a user's last items that are looked at
     mask: Literal["window", "all", "none"]  # what of a user's past may not be retrieved
     catalogue: Literal["window", "all"]  # candidates: items of the windows, or the item table
-    select: Literal["hr@10", "ndcg@10"]  # the validation metric of the best epoch
+    select: Literal["hr@10", "ndcg@10"]  # the validation metric of the best epoch, at CUTOFF
 
     @property
     def history(self) -> int:
         """The longest history a user encoder reads, L."""
         return self.window - HELD_OUT - 1
-
-    @property
-    def cutoff(self) -> int:
-        """The K of the selecting metric."""
-        return int(self.select.partition("@")[2])
 
 
 class HeldOut(NamedTuple):

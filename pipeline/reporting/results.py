@@ -85,9 +85,9 @@ def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Ou
         Stop: the group or one of its runs was not evaluated.
     """
     folder = evaluated / group.name
-    if not (folder / "metrics.json").is_file():
+    if not (folder / "evaluation.json").is_file():
         raise files.Stop(f"{folder} holds no evaluation: run `dvc repro`.")
-    found: dict[str, Any] = files.read_json(folder / "metrics.json")
+    found: dict[str, Any] = files.read_json(folder / "evaluation.json")
     cutoffs = [metrics.CUTOFF, *(k for k in found["cutoffs"] if k != metrics.CUTOFF)]
     ranks = pl.read_parquet(folder / "ranks.parquet")
     results = {}
@@ -95,8 +95,9 @@ def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Ou
         own = ranks.filter(run=run)
         if own.is_empty():
             raise files.Stop(f"{folder} does not hold the run {run!r}: run `dvc repro`.")
-        is_capped = found[run].get("capped", False) or run in capped
-        shown = {name: _spread(found[run], name) for name in catalogue.names(found["cutoffs"])}
+        is_capped = found["capped"].get(run, False) or run in capped
+        names = catalogue.names(found["cutoffs"])
+        shown = {name: _over_seeds(found["catalogue"][run], name) for name in names}
         results[run] = summarise(run, is_capped, own, cutoffs, shown)
     users = pl.read_parquet(folder / "users.parquet").sort("user")
     return Outcome(group, found["counts"], results, cutoffs, users)
@@ -134,15 +135,16 @@ def summarise(
 
 
 def bootstrap(values: np.ndarray) -> Estimate:
-    """Estimate a mean over users, the same way every time."""
+    """Estimate a mean over users of values [U] float64, the same way every time."""
     return significance.bootstrap(values, np.random.default_rng(SEED))
 
 
 def spread(values: np.ndarray) -> float | None:
-    """Give the standard deviation of several values, none of one."""
+    """Give the standard deviation of several values [S] float64, none of one."""
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def _spread(found: Mapping[str, Any], name: str) -> Spread:
-    """Take a number of the test, and its spread between seeds, out of what `evaluate` wrote."""
-    return Spread(found["test"][name], found["sd"]["test"][name] if "sd" in found else None)
+def _over_seeds(seeds: Sequence[Mapping[str, float]], name: str) -> Spread:
+    """Average one of the numbers that each seed has."""
+    values = np.array([one[name] for one in seeds])
+    return Spread(float(values.mean()), spread(values))

@@ -10,8 +10,9 @@ from scipy import sparse
 from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended, search
-from pipeline.retrieval.search import Found, Ranks
+from pipeline.retrieval import ranking, recommended, search
+from pipeline.retrieval.ranking import Ranks
+from pipeline.retrieval.search import Found
 
 NEIGHBOURS_OF = 10  # itemknn and contentknn look at the last 10 items of a history
 CHUNK_SCORES = 1 << 23  # scores held at once: users x items
@@ -63,7 +64,7 @@ def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int,
             sequences.take(held_out.masked, users),
         )
         allowed = search.allow(scores, masked, candidates)
-        better[users], tied[users] = search.rank_scores(
+        better[users], tied[users] = ranking.of_scores(
             allowed, held_out.items[users], depth, 10.0**-DIGITS
         )
         if k:

@@ -1,8 +1,8 @@
-"""One domain under the protocol: rank, keep each user's rank, average; look at the lists."""
+"""One domain under the protocol: rank, keep each user's rank, look at the lists."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,8 +11,9 @@ from pydantic import Field, PositiveInt, field_validator
 from pipeline.data import files, sequences
 from pipeline.data.split import HeldOut, Split
 from pipeline.params import Section
-from pipeline.retrieval import baselines, catalogue, metrics, search, vectors
-from pipeline.retrieval.search import Found, Ranks
+from pipeline.retrieval import baselines, catalogue, metrics, ranking, search, vectors
+from pipeline.retrieval.ranking import Ranks
+from pipeline.retrieval.search import Found
 
 PARTS = ("valid", "test")
 RANKS = pl.Schema(
@@ -133,21 +134,12 @@ def users(divided: Split) -> pl.DataFrame:
     return pl.DataFrame(columns).cast(USERS)
 
 
-def summarise(judged: Sequence[Judged], cutoffs: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Average over users and then seeds: {run: {"valid": {"hr@10": ..}, "test": ..}}, fractions.
-
-    Test has coverage and Gini of the lists too. With several seeds there are also `sd`, the
-    standard deviation between them, and `seeds`, each one's own averages.
-    """
-    runs: dict[str, dict[str, Any]] = {}
+def catalogues(judged: Sequence[Judged]) -> dict[str, list[dict[str, float]]]:
+    """Gather what each run's lists show of the catalogue: {run: [{"coverage@10": ..} a seed]}."""
+    runs: dict[str, list[dict[str, float]]] = {}
     for one in judged:
-        found = {
-            str(part): metrics.summary(ranks_of(rows), cutoffs)
-            for (part,), rows in one.ranks.group_by("split", maintain_order=True)
-        }
-        found["test"] |= one.catalogue
-        runs.setdefault(one.run, {})[str(one.seed)] = found
-    return {run: _over_seeds(seeds) for run, seeds in runs.items()}
+        runs.setdefault(one.run, []).append(one.catalogue)
+    return runs
 
 
 def counts(divided: Split) -> dict[str, int]:
@@ -156,7 +148,7 @@ def counts(divided: Split) -> dict[str, int]:
         "users": len(divided.test.items),
         "candidates": int(divided.candidates.sum()),
         **{
-            f"unreachable_{part}": int((~search.reachable(held_out, divided.candidates)).sum())
+            f"unreachable_{part}": int((~ranking.reachable(held_out, divided.candidates)).sum())
             for part, held_out in parts(divided).items()
         },
     }
@@ -174,31 +166,7 @@ def _asked(divided: Split, evaluate: Evaluation) -> dict[str, tuple[HeldOut, np.
 def _judge(
     run: str, seed: int | None, found: Mapping[str, Found], divided: Split, evaluate: Evaluation
 ) -> Judged:
+    """Lay out what was found for the two parts."""
     ranks = pl.concat([table(run, seed, part, one.ranks) for part, one in found.items()])
     shown = catalogue.summary(found["test"].lists, divided.candidates, evaluate.cutoffs)
     return Judged(run, seed, ranks, shown)
-
-
-def _over_seeds(seeds: dict[str, dict[Any, dict[str, float]]]) -> dict[str, Any]:
-    several = [*seeds.values()]
-    spread = {
-        part: {
-            name: (
-                float(np.mean([one[part][name] for one in several])),
-                float(np.std([one[part][name] for one in several], ddof=1))
-                if len(several) > 1
-                else 0.0,
-            )
-            for name in values
-        }
-        for part, values in several[0].items()
-    }
-    found: dict[str, Any] = {
-        part: {name: mean for name, (mean, _) in values.items()} for part, values in spread.items()
-    }
-    if len(several) > 1:
-        found["sd"] = {
-            part: {name: sd for name, (_, sd) in values.items()} for part, values in spread.items()
-        }
-        found["seeds"] = seeds
-    return found

@@ -11,7 +11,7 @@ import polars as pl
 
 from pipeline.data import files, split, tables
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended, vectors
+from pipeline.retrieval import scoring, vectors
 
 # lists.parquet: ids as in the raw data, rank from 1, score the inner product
 LISTS = pl.Schema({"user": pl.String, "item": pl.String, "rank": pl.Int32, "score": pl.Float32})
@@ -40,27 +40,9 @@ def chunks(queries: np.ndarray, items: np.ndarray, lists: np.ndarray) -> Iterato
     step = max(1, CHUNK_LINES // max(1, lists.shape[1]))
     for start in range(0, len(lists), step):
         own, listed = queries[start : start + step], lists[start : start + step]
-        scores = recommended.exactly(own, items, listed)
+        scores = scoring.exactly(own, items, listed)
         users = np.arange(start, start + len(listed))
         yield Best(users, listed, scores.astype(np.float32))
-
-
-def folders(run: Path) -> list[Path]:
-    """List a run's folders: itself, or one a seed where it trained several.
-
-    Raises:
-        Stop: there is no run.
-    """
-    seeds = [path.parent for path in run.glob("*/run.json") if path.parent.name.isdecimal()]
-    is_one = (run / "run.json").is_file()
-    found = [run] if is_one else sorted(seeds, key=lambda folder: int(folder.name))
-    if not found:
-        raise files.Stop(
-            f"{run} holds no run: there is no run.json in it, nor in a folder of a seed, called by "
-            "its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` writes them; "
-            "name the run, not the group"
-        )
-    return found
 
 
 def check(run: Path, prepared: Path, domain: tables.Prepared, protocol: split.Protocol) -> None:

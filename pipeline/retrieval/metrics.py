@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.retrieval.search import Ranks
+from pipeline.data import split
+from pipeline.retrieval.ranking import Ranks
 
-CUTOFF = 10  # the K that selects the best epoch and that the report shows
+CUTOFF = split.CUTOFF  # the K that selects the best epoch and that the report shows
 
 
 def hit(ranks: Ranks, k: int) -> np.ndarray:
@@ -69,11 +70,17 @@ def chance(candidates: int, cutoffs: Sequence[int]) -> dict[str, float]:
 
 
 def _expected(ranks: Ranks, gains: np.ndarray) -> np.ndarray:
-    """Average the gains, [k] of ranks 1..k and 0 past them, over the ranks of each tie: [U]."""
+    """Average gains over the ranks of each tie: [U] float64.
+
+    Args:
+        ranks: of U users.
+        gains: [k] float64, of ranks 1..k; past them they are 0.
+    """
     k, sums = len(gains), np.concatenate([[0.0], np.cumsum(gains)])
     first, last = np.minimum(ranks.better, k), np.minimum(ranks.better + ranks.tied, k)
     return np.asarray((sums[last] - sums[first]) / _at_least_1(ranks.tied))
 
 
 def _at_least_1(tied: np.ndarray) -> np.ndarray:
+    """Give what to divide by, [U] int32: how many are tied, 1 where the item was not retrieved."""
     return np.asarray(np.maximum(tied, 1))

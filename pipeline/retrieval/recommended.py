@@ -9,49 +9,35 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.data.sequences import PAD
+from pipeline.retrieval import scoring
+from pipeline.retrieval.scoring import Chunk
 
 SPARE = 8  # items found beyond k, so that ties at the end of a list mostly lie among those found
-CHUNK_NUMBERS = 1 << 17  # of vectors made float64 at once, so few that they stay in a core's cache
 SLACK = 1e-3  # of the tolerance: far more than the rounding of float64, far less than float32's
 
 
-def of_search(
-    queries: np.ndarray,
-    items: np.ndarray,
-    scores: np.ndarray,
-    found: np.ndarray,
-    is_masked: np.ndarray,
-    tolerance: np.ndarray,
-    k: int,
-    complete: bool,
-) -> tuple[np.ndarray, np.ndarray]:
+def of_search(chunk: Chunk, k: int) -> tuple[np.ndarray, np.ndarray]:
     """List the best k of what a float32 search found, and tell where that is certain.
 
     Args:
-        queries: [B, D] float32.
-        items: [N + 1, D] float32.
-        scores: [B, d] float32, best first; not masked are k + SPARE of them, or all there are.
-        found: [B, d] int, the items with these scores.
-        is_masked: [B, d] bool, which of them may not be retrieved.
-        tolerance: [B], scores that differ by more in float32 differ in earnest.
+        chunk: what was found; not masked are k + SPARE items a user, or all there are.
         k: how many.
-        complete: whether all candidates were found.
 
     Returns:
         [B, k] int32, PAD where there are fewer, and [B] bool.
     """
-    listed, ahead = _unmasked(scores, found, is_masked, k + SPARE)
-    last, tolerance = ahead[:, k - 1], tolerance[:, None]
-    is_exhausted = complete & (ahead[:, -1] == -np.inf)
-    is_certain = is_exhausted | (ahead[:, -1] < last - tolerance[:, 0])
+    listed, scores = _unmasked(chunk, k + SPARE)
+    kth_score, tolerance = scores[:, k - 1], chunk.tolerance[:, None]
+    is_exhausted = chunk.is_complete & (scores[:, -1] == -np.inf)
+    is_certain = is_exhausted | (scores[:, -1] < kth_score - chunk.tolerance)
 
-    is_contender = ahead >= last[:, None] - tolerance
-    is_close = ahead[:, 1:] >= ahead[:, :-1] - tolerance  # to the one before it
-    near = np.flatnonzero((is_contender[:, 1:] & is_close).any(axis=1) & is_certain)
-    exact = exactly(queries[near], items, listed[near])
-    exact[ahead[near] == -np.inf] = -np.inf
-    order = np.lexsort((listed[near], -exact), axis=1)
-    listed[near] = np.take_along_axis(listed[near], order, axis=1)
+    is_contender = scores >= kth_score[:, None] - tolerance
+    is_close = scores[:, 1:] >= scores[:, :-1] - tolerance  # to the one before it
+    unclear = np.flatnonzero((is_contender[:, 1:] & is_close).any(axis=1) & is_certain)
+    exact = scoring.exactly(chunk.queries[unclear], chunk.items, listed[unclear])
+    exact[scores[unclear] == -np.inf] = -np.inf
+    order = np.lexsort((listed[unclear], -exact), axis=1)
+    listed[unclear] = np.take_along_axis(listed[unclear], order, axis=1)
     return listed[:, :k], is_certain
 
 
@@ -84,23 +70,6 @@ def of_scores(
     return lists
 
 
-def exactly(queries: np.ndarray, items: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Score the items found for each user, [B, d], in float64: equal vectors score equally.
-
-    It holds copies of CHUNK_NUMBERS numbers of vectors, however many users and items there are.
-    """
-    exact = np.empty(found.shape)
-    width = max(1, CHUNK_NUMBERS // max(1, items.shape[1]))
-    step = max(1, width // max(1, found.shape[1]))
-    for start in range(0, len(found), step):
-        users = slice(start, start + step)
-        wide = queries[users].astype(np.float64)[:, None, :]
-        for first in range(0, found.shape[1], width):
-            some = found[users, first : first + width]
-            exact[users, first : first + width] = np.vecdot(wide, items[some].astype(np.float64))
-    return exact
-
-
 def _kth(scores: np.ndarray, k: int, floor: float) -> float:
     """Find the k-th best of [n] scores, or -inf; those up to `floor` only where they are needed.
 
@@ -114,15 +83,13 @@ def _kth(scores: np.ndarray, k: int, floor: float) -> float:
     return _kth(scores, k, -np.inf)
 
 
-def _unmasked(
-    scores: np.ndarray, found: np.ndarray, is_masked: np.ndarray, width: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _unmasked(chunk: Chunk, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Close the gaps that masked items leave: [B, width] int32 items, and their scores, float64."""
-    listed = np.full((len(found), width), PAD, np.int32)
-    ahead = np.full((len(found), width), -np.inf)
-    places = np.cumsum(~is_masked, axis=1) - 1
-    rows, columns = np.nonzero(~is_masked & (places < width))
+    listed = np.full((len(chunk.found), width), PAD, np.int32)
+    scores = np.full((len(chunk.found), width), -np.inf)
+    places = np.cumsum(~chunk.is_masked, axis=1) - 1
+    rows, columns = np.nonzero(~chunk.is_masked & (places < width))
     to = places[rows, columns]
-    listed[rows, to] = found[rows, columns]
-    ahead[rows, to] = scores[rows, columns]
-    return listed, ahead
+    listed[rows, to] = chunk.found[rows, columns]
+    scores[rows, to] = chunk.scores[rows, columns]
+    return listed, scores

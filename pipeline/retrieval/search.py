@@ -1,6 +1,5 @@
 """Exact inner product search: where each held-out item stands, and what each user is shown."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -9,8 +8,10 @@ import numpy as np
 from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
-from pipeline.retrieval import recommended, vectors
+from pipeline.retrieval import ranking, recommended, scoring, vectors
 from pipeline.retrieval.index import index_of
+from pipeline.retrieval.ranking import Ranks
+from pipeline.retrieval.scoring import Chunk
 
 # Scores closer than TOLERANCE * |query| * (largest |item|) are ties. float32 search gives identical
 # vectors scores that differ by up to 2e-7 of that product (D = 64), 7e-7 where all entries are
@@ -21,22 +22,23 @@ CHUNK_USERS = 4096  # many: below 128,000 numbers of queries FAISS multiplies no
 CHUNK_SCORES = 1 << 22  # scores held at once: users x depth, or users x items where exhaustive
 
 
-class Ranks(NamedTuple):
-    """Where each held-out item stands; not retrieved: 0 tied, and 0 or `depth` better.
-
-    With 0 better it may not be retrieved at all (it is masked or no candidate), with `depth`
-    better it stands further down than was looked.
-    """
-
-    better: np.ndarray  # [U] int32, candidates with a higher score, beyond the tolerance
-    tied: np.ndarray  # [U] int32, candidates with the held-out item's score, itself included
-
-
 class Found(NamedTuple):
     """What a search finds for each user."""
 
     ranks: Ranks
     lists: np.ndarray  # [U, k] int32, the k best items, best first; PAD where there are fewer
+
+
+class Asked(NamedTuple):
+    """What is asked of a search, once `retrieve` has checked it."""
+
+    queries: np.ndarray  # [U, D] float32
+    items: np.ndarray  # [N + 1, D] float32
+    held_out: HeldOut
+    candidates: np.ndarray  # [N + 1] bool
+    tolerances: np.ndarray  # [U] float64, scores so close are ties
+    depth: int  # the largest K that is asked for
+    k: int  # items to list; 0 for none
 
 
 def rank(
@@ -75,152 +77,122 @@ def retrieve(
     """
     vectors.check(queries, items, held_out, candidates)
     queries = np.ascontiguousarray(queries, np.float32)
-    rows = np.flatnonzero(candidates)  # position in the index -> item
-    eligible = np.ascontiguousarray(_rows(items, rows), np.float32)
+    eligible = np.ascontiguousarray(_rows(items, np.flatnonzero(candidates)), np.float32)
     tolerances = TOLERANCE * vectors.norms("query", queries)
     tolerances *= vectors.norms("item", eligible).max()
-    index = index_of(eligible)
+    asked = Asked(queries, items, held_out, candidates, tolerances, depth, k)
 
-    masks = sequences.lengths(held_out.masked)
-    better, tied = np.zeros((2, len(queries)), np.int32)
-    lists = np.zeros((len(queries), k), np.int32)
-    settled, listed = np.zeros(len(queries), bool), np.full(len(queries), k == 0)
-    wanted = max(depth, k + recommended.SPARE) if k else depth
-    for users in _chunks(masks, wanted, len(rows)):
-        deep = min(wanted + int(masks[users[-1]]), len(rows))
-        if deep > index.limit:
-            continue
-        chunk, complete = queries[users], deep == len(rows)
-        scores, places = index.search(chunk, deep)
-        found, masked = rows[places], sequences.take(held_out.masked, users)
-        is_masked = _is_masked(found, masked, len(items)) if k else None
-        known = (chunk, items, scores, found, masked, is_masked)
-        better[users], tied[users], settled[users] = _stand(
-            *known, held_out.items[users], tolerances[users], depth, complete
-        )
-        if is_masked is not None:
-            lists[users], listed[users] = recommended.of_search(
-                chunk, items, scores, found, is_masked, tolerances[users], k, complete
-            )
-    for users, scores in _exhaustive(~(settled & listed), queries, items, held_out, candidates):
-        ranked, shown = ~settled[users], ~listed[users]
-        some, own = users[ranked], scores[ranked]
-        better[some], tied[some] = rank_scores(own, held_out.items[some], depth, tolerances[some])
-        some, own = users[shown], scores[shown]
-        exact = partial(_exact_row, queries[some], items)
-        lists[some] = recommended.of_scores(own, k, recommended.SLACK * tolerances[some], exact)
-    ranks = _not_past(depth, reachable(held_out, candidates), better, tied)
-    return Found(ranks, lists)
-
-
-def rank_scores(
-    scores: np.ndarray, held_out: np.ndarray, depth: int, tolerance: np.ndarray | float = 0.0
-) -> Ranks:
-    """Rank each user's held-out item by the scores of all items, exhaustively.
-
-    Args:
-        scores: [B, N + 1] float, of every item for every user; -inf where it may not be retrieved.
-        held_out: [B] int, the held-out items.
-        depth: the largest K that is asked for; lower ranks are not told apart.
-        tolerance: [B] or one number, scores so close are ties.
-    """
-    own = scores[np.arange(len(scores)), held_out]
-    is_reachable = own > -np.inf
-    own = np.where(is_reachable, own, np.inf)
-    better = (scores > (own + tolerance)[:, None]).sum(axis=1)
-    tied = (scores >= (own - tolerance)[:, None]).sum(axis=1) - better
-    return _not_past(depth, is_reachable, better, tied)
+    ((better, tied), lists), is_certain = _by_index(asked, eligible)
+    left = np.flatnonzero(~is_certain)
+    (better[left], tied[left]), lists[left] = _by_scores(asked, left)
+    is_reachable = ranking.reachable(held_out, candidates)
+    return Found(ranking.not_past(depth, is_reachable, better, tied), lists)
 
 
 def allow(scores: np.ndarray, masked: Lists, candidates: np.ndarray) -> np.ndarray:
-    """Make the scores [B, N + 1] of items that may not be retrieved -inf, in a copy."""
+    """Make the scores of items that may not be retrieved -inf, in a copy: [B, N + 1] float64.
+
+    Args:
+        scores: [B, N + 1] float64, of every item for every user.
+        masked: the B users' masks.
+        candidates: [N + 1] bool, the items that may be retrieved.
+    """
     allowed = np.where(candidates, scores, -np.inf)
     allowed[sequences.owners(masked), masked.items] = -np.inf
     return allowed
 
 
-def reachable(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
-    """Tell the users whose held-out item is a candidate and not in their own mask: [U] bool."""
-    owners = sequences.owners(held_out.masked)
-    is_own = held_out.masked.items == held_out.items[owners]
-    is_masked = np.zeros(len(held_out.items), bool)
-    is_masked[owners[is_own]] = True
-    return np.asarray(candidates[held_out.items] & ~is_masked)
+def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
+    """Rank and list by what FAISS finds: the best, and as many as a chunk of users masks at most.
+
+    Args:
+        asked: all users and items.
+        eligible: [n, D] float32, the vectors of the n candidates.
+
+    Returns:
+        Ranks and lists, and [U] bool, the users for whom both are certain.
+    """
+    queries, items, held_out, candidates, tolerances, depth, k = asked
+    rows = np.flatnonzero(candidates)  # position in the index -> item
+    index, masks = index_of(eligible), sequences.lengths(held_out.masked)
+    better, tied = np.zeros((2, len(queries)), np.int32)
+    lists, is_certain = np.zeros((len(queries), k), np.int32), np.zeros(len(queries), bool)
+    wanted = max(depth, k + recommended.SPARE) if k else depth
+    for users in _chunks(masks, wanted, len(rows)):
+        deep = min(wanted + int(masks[users[-1]]), len(rows))
+        if deep > index.limit:
+            continue
+        scores, places = index.search(queries[users], deep)
+        # Where all found are better, `depth` of them at least are not masked: that is past.
+        own = np.vecdot(queries[users], items[held_out.items[users]])
+        near = np.flatnonzero(scores[:, -1] <= own + 2 * tolerances[users])
+        better[users], is_certain[users] = depth, True
+        kept = slice(None) if k else near
+        chunk = _chunk(asked, users[kept], rows[places[kept]], scores[kept], deep == len(rows))
+        if k:
+            lists[users], is_certain[users] = recommended.of_search(chunk, k)
+            chunk = chunk.take(near)
+        users = users[near]
+        (better[users], tied[users]), is_ranked = ranking.of_search(
+            chunk, held_out.items[users], depth
+        )
+        is_certain[users] &= is_ranked
+    return Found(Ranks(better, tied), lists), is_certain
 
 
-def _stand(
-    queries: np.ndarray,  # [B, D] float32
-    items: np.ndarray,  # [N + 1, D] float32
-    scores: np.ndarray,  # [B, d] float32, best first
-    found: np.ndarray,  # [B, d] int, the items with these scores
-    masked: Lists,
-    is_masked: np.ndarray | None,  # [B, d] bool, which of them are; None to look only where needed
-    held_out: np.ndarray,
-    tolerance: np.ndarray,  # [B]
-    depth: int,
-    complete: bool,  # whether all candidates were found
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Count better and tied items among those found, and tell where the counts are certain."""
-    own = np.vecdot(queries, items[held_out]).astype(np.float64)
-    # All found are better, and `depth` of them at least are not masked.
-    settled = scores[:, -1] > own + 2 * tolerance
-    better, tied = np.full(len(own), depth), np.zeros(len(own), np.int64)
-    near = np.flatnonzero(~settled)
-    if is_masked is None:
-        is_near_masked = _is_masked(found[near], sequences.take(masked, near), len(items))
-    else:
-        is_near_masked = is_masked[near]
-    better[near], tied[near], settled[near] = _settle(
-        queries[near],
-        items,
-        scores[near].astype(np.float64),
-        found[near],
-        own[near],
-        tolerance[near],
-        is_near_masked,
-        held_out[near],
-        depth,
-        complete,
+def _chunk(
+    asked: Asked, users: np.ndarray, found: np.ndarray, scores: np.ndarray, is_complete: bool
+) -> Chunk:
+    """Put what was found for some users beside their queries and masks.
+
+    Args:
+        asked: all users and items.
+        users: [B] int64, whom it was found for.
+        found: [B, d] int64, items.
+        scores: [B, d] float32, theirs, best first.
+        is_complete: whether all candidates were found.
+    """
+    masked = sequences.take(asked.held_out.masked, users)
+    return Chunk(
+        queries=asked.queries[users],
+        items=asked.items,
+        found=found,
+        scores=scores,
+        is_masked=_is_masked(found, masked, len(asked.items)),
+        tolerance=asked.tolerances[users],
+        is_complete=is_complete,
     )
-    return better, tied, settled
 
 
-def _settle(
-    queries: np.ndarray,  # [B, D] float32
-    items: np.ndarray,  # [N + 1, D] float32
-    scores: np.ndarray,  # [B, d] float64, best first
-    found: np.ndarray,  # [B, d] int
-    own: np.ndarray,  # [B] float64, the held-out items' scores where the search did not find them
-    tolerance: np.ndarray,  # [B]
-    is_masked: np.ndarray,  # [B, d] bool
-    held_out: np.ndarray,
-    depth: int,
-    complete: bool,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Do as `_stand` does where the held-out item's score is among those found, or near them."""
-    is_own = found == held_out[:, None]
-    own = np.where(is_own.any(axis=1), (scores * is_own).sum(axis=1), own)
-    ahead = np.where(is_masked, -np.inf, scores - own[:, None])
-    tolerance = tolerance[:, None]
-
-    # The float32 error is below half the tolerance: only what lies between half and twice the
-    # tolerance could fall on either side of it.
-    distance = np.abs(ahead)
-    is_unclear = ((distance > tolerance / 2) & (distance < 2 * tolerance)).any(axis=1)
-    is_deep_enough = complete | (own - 2 * tolerance[:, 0] > scores[:, -1])
-    is_past = (ahead > 2 * tolerance).sum(axis=1) >= depth
-    unclear = np.flatnonzero(is_unclear & is_deep_enough & ~is_past)
-    exact = recommended.exactly(queries[unclear], items, found[unclear])
-    exact -= recommended.exactly(queries[unclear], items, held_out[unclear, None])
-    ahead[unclear] = np.where(is_masked[unclear], -np.inf, exact)
-
-    better = (ahead > tolerance).sum(axis=1)
-    tied = (np.abs(ahead) <= tolerance).sum(axis=1)
-    return better, tied, is_deep_enough | is_past
+def _by_scores(asked: Asked, users: np.ndarray) -> Found:
+    """Rank and list for some users, [n] int64, by the scores of all items in float64."""
+    better, tied = np.zeros((2, len(users)), np.int32)
+    lists = np.zeros((len(users), asked.k), np.int32)
+    step = max(1, CHUNK_SCORES // len(asked.items))
+    for start in range(0, len(users), step):
+        here = slice(start, start + step)
+        some = users[here]
+        queries, tolerance = asked.queries[some], asked.tolerances[some]
+        masked = sequences.take(asked.held_out.masked, some)
+        scores = allow(scoring.of_all(queries, asked.items), masked, asked.candidates)
+        better[here], tied[here] = ranking.of_scores(
+            scores, asked.held_out.items[some], asked.depth, tolerance
+        )
+        if asked.k:
+            exact = partial(_exact_row, queries, asked.items)
+            slack = recommended.SLACK * tolerance
+            lists[here] = recommended.of_scores(scores, asked.k, slack, exact)
+    return Found(Ranks(better, tied), lists)
 
 
 def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
-    """Tell which of the items found for each user the user's mask holds: [B, d] bool."""
+    """Tell which of the items found for each user the user's mask holds: [B, d] bool.
+
+    Args:
+        found: [B, d] int64, items.
+        masked: the B users' masks.
+        width: N + 1.
+    """
     is_masked = np.empty(found.shape, bool)
     step = max(1, CHUNK_SCORES // width)
     marks = np.zeros((min(step, len(found)), width), bool)
@@ -234,17 +206,17 @@ def _is_masked(found: np.ndarray, masked: Lists, width: int) -> np.ndarray:
     return is_masked
 
 
-def _not_past(depth: int, is_reachable: np.ndarray, better: np.ndarray, tied: np.ndarray) -> Ranks:
-    """Make all ranks from `depth` on one and the same, so that no search depth shows in them."""
-    is_found = is_reachable & (better < depth)
-    return Ranks(
-        better=np.where(is_reachable, np.minimum(better, depth), 0).astype(np.int32),
-        tied=np.where(is_found, tied, 0).astype(np.int32),
-    )
-
-
 def _chunks(masks: np.ndarray, depth: int, n: int) -> list[np.ndarray]:
-    """Divide the users evenly, shortest mask first, so that few search deeper than they must."""
+    """Divide the users evenly, shortest mask first, so that few search deeper than they must.
+
+    Args:
+        masks: [U] int64, the length of each user's mask.
+        depth: what is searched for beyond the mask.
+        n: how many items there are to be found.
+
+    Returns:
+        A chunk, [B] int64 users, at a time.
+    """
     order = np.argsort(masks, kind="stable")
     chunks, start = [], 0
     while start < len(order):
@@ -258,38 +230,21 @@ def _chunks(masks: np.ndarray, depth: int, n: int) -> list[np.ndarray]:
 
 
 def _rows(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Take rows, ascending and none twice; without a copy where none is left out between."""
+    """Take rows [n] int64, ascending and none twice, of [N + 1, D] float vectors.
+
+    They are no copy where none is left out between.
+    """
     first, end = int(rows[0]), int(rows[-1]) + 1
     return items[first:end] if end - first == len(rows) else items[rows]
 
 
-def _exhaustive(
-    marked: np.ndarray,
-    queries: np.ndarray,
-    items: np.ndarray,
-    held_out: HeldOut,
-    candidates: np.ndarray,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Give the marked users some at a time, with their scores of all items, as `allow` does."""
-    users = np.flatnonzero(marked)
-    step = max(1, CHUNK_SCORES // len(items))
-    for start in range(0, len(users), step):
-        some = users[start : start + step]
-        scores, masked = _all_scores(queries[some], items), sequences.take(held_out.masked, some)
-        yield some, allow(scores, masked, candidates)
-
-
 def _exact_row(queries: np.ndarray, items: np.ndarray, row: int, found: np.ndarray) -> np.ndarray:
-    """Score the items found for one of the queries, [n], so that equal vectors score equally."""
-    return np.asarray(recommended.exactly(queries[row : row + 1], items, found[None])[0])
+    """Score the items found for one user as `scoring.exactly` does: [n] float64.
 
-
-def _all_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Score all items in float64, [B, N + 1], without a float64 copy of all vectors."""
-    scores = np.empty((len(queries), len(items)))
-    wide = queries.astype(np.float64)
-    step = max(1, recommended.CHUNK_NUMBERS // max(1, items.shape[1]))
-    for start in range(0, len(items), step):
-        block = slice(start, start + step)
-        scores[:, block] = wide @ items[block].astype(np.float64).T
-    return scores
+    Args:
+        queries: [B, D] float32.
+        items: [N + 1, D] float32.
+        row: the user's.
+        found: [n] int64, items.
+    """
+    return np.asarray(scoring.exactly(queries[row : row + 1], items, found[None])[0])

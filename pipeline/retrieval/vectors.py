@@ -27,18 +27,29 @@ class Trained(NamedTuple):
     queries: dict[str, np.ndarray]  # valid, test: [U, D] float32, mapped from disk
 
 
-def folders(run: Path, seeds: Sequence[int]) -> list[Path]:
+def folders(run: Path, seeds: Sequence[int] | None = None) -> list[Path]:
     """List a run's folders: itself, or one a seed where it trained several.
+
+    Args:
+        run: its folder.
+        seeds: those it must have, in this order; None for all it has, by their numbers.
 
     Raises:
         Stop: there is no result of the run, or of one of the seeds.
     """
-    found = [run] if (run / "run.json").is_file() else [run / str(seed) for seed in seeds]
+    if (run / "run.json").is_file():
+        return [run]
+    if seeds is None:
+        there = [path.parent for path in run.glob("*/run.json") if path.parent.name.isdecimal()]
+        found = sorted(there, key=lambda folder: int(folder.name)) or [run]
+    else:
+        found = [run / str(seed) for seed in seeds]
     for folder in found:
         if not (folder / "run.json").is_file():
             raise files.Stop(
-                f"{folder} holds no run: run.json is missing. Take the run out of `runs` in "
-                "params.yaml, or run `dvc repro`."
+                f"{folder} holds no run: there is no run.json in it, nor in a folder of a seed, "
+                "called by its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` "
+                "writes them; name the run, not the group, or take it out of `runs` in params.yaml"
             )
     return found
 

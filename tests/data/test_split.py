@@ -1,5 +1,7 @@
 """Leave-one-out by hand, and what holds for any history."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,8 +72,13 @@ def test_two_items_leave_nothing_to_learn_from(key):
         with_(**{key: 2})
 
 
-def test_history_and_cutoff_follow_from_the_protocol():
-    assert (NINEREC.history, NINEREC.cutoff) == (20, 10)
+def test_the_length_of_a_history_follows_from_the_window():
+    assert NINEREC.history == 20
+
+
+def test_the_metrics_that_select_are_those_at_the_cutoff():
+    allowed = get_args(split.Protocol.model_fields["select"].annotation)
+    assert {name.partition("@")[2] for name in allowed} == {str(split.CUTOFF)}
 
 
 @given(

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.data import files, lists, sequences, tables
-from pipeline.retrieval import evaluation, search, significance
+from pipeline.retrieval import evaluation, ranking, significance
 from stages import report
 
 # run -> the share of users for whom it is good; `end2end` is clearly better than `frozen` on near
@@ -63,14 +63,15 @@ PAIRS = YAML(typ="safe").load(Path(__file__).parents[2] / "params.yaml")["report
 def ranks(share, rng):
     """Draw ranks of which about `share` are among the first ten."""
     better = np.where(rng.random(USERS) < share, rng.integers(0, 10, USERS), 10)
-    return search.Ranks(better.astype(np.int32), (better < 10).astype(np.int32))
+    return ranking.Ranks(better.astype(np.int32), (better < 10).astype(np.int32))
 
 
 def shown(quality, seeds):
-    """What the lists of a run show of the catalogue: the better, the more."""
+    """What the lists of a run show of the catalogue, a seed: the better, the more."""
     found = {f"coverage@{k}": quality * k / 20 for k in CUTOFFS}
     found |= {f"gini@{k}": 1 - quality for k in CUTOFFS}
-    return {"test": found} | ({"sd": {"test": dict.fromkeys(found, 0.01)}} if seeds > 1 else {})
+    apart = 0.01 * (np.arange(seeds) - (seeds - 1) / 2)  # for three seeds, a deviation of 0.01
+    return [{name: value + more for name, value in found.items()} for more in apart]
 
 
 def rows(text, first):
@@ -136,21 +137,23 @@ class World:
 
     def evaluate(self, target, capped=()):
         qualities = QUALITY[target] | MORE
-        about, rows = {}, []
+        about, rows = {"capped": {}, "catalogue": {}}, []
         for run, quality in qualities.items():
             trains = run not in lists.SANITY
             for seed in self.seeds if trains and run not in ZEROSHOT else self.seeds[:1]:
                 for part in evaluation.PARTS:
                     drawn = ranks(quality, self.rng)
                     rows.append(evaluation.table(run, seed if trains else None, part, drawn))
-            about[run] = {"capped": run in capped} if trains else {}
-            about[run] |= shown(quality, len(self.seeds) if trains and run not in ZEROSHOT else 1)
+            seeds = len(self.seeds) if trains and run not in ZEROSHOT else 1
+            about["catalogue"][run] = shown(quality, seeds)
             if trains:
+                about["capped"][run] = run in capped
                 self.trained(target, run)
         folder = self.root / "evaluate" / f"{target}-text-sasrec"
         counts = {"users": USERS, "candidates": CANDIDATES}
         counts |= {"unreachable_valid": 0, "unreachable_test": 3}
-        files.write_json(folder / "metrics.json", {"cutoffs": CUTOFFS, "counts": counts, **about})
+        about |= {"cutoffs": CUTOFFS, "counts": counts}
+        files.write_json(folder / "evaluation.json", about)
         pl.concat(rows).write_parquet(folder / "ranks.parquet")
         self.users(target, self.rng.integers(0, 60, USERS), self.rng.integers(4, 21, USERS))
 

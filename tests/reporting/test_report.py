@@ -94,9 +94,9 @@ def test_every_table_with_a_capped_run_marks_it(world):
     rename(world, "near", "QB")
     path = world.root / "cards" / "QB" / "prepare" / "card.json"
     files.write_json(path, files.read_json(path) | {"domain": "QB"})
-    path = world.root / "evaluate" / "QB-text-sasrec" / "metrics.json"
+    path = world.root / "evaluate" / "QB-text-sasrec" / "evaluation.json"
     found = files.read_json(path)
-    found["end2end"]["capped"] = True
+    found["capped"]["end2end"] = True
     files.write_json(path, found)
     world.cost("pretrain/old-text-frozen-sasrec", seconds=100.0, capped=True)
     text = world.report()
@@ -210,7 +210,8 @@ def test_several_seeds(tmp_path, monkeypatch, make_world):
     assert re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\] ± [\d.]+", rows(text, "frozen")[0][1])
     assert "±" not in rows(text, "frozen_zeroshot")[0][1]  # nothing of it is random
     assert "exceeds the standard deviation between seeds" in text
-    assert found["frozen"]["coverage@5_sd"] == 0.01 and "coverage@5_sd" not in found["itemknn"]
+    assert found["frozen"]["coverage@5_sd"] == pytest.approx(0.01)
+    assert "coverage@5_sd" not in found["itemknn"]
     (row,) = [row for row in rows(text, "near") if row[1] == "Gini@5"]
     assert row[2] == "0.880 ± 0.010" and row[-1] == "0.940"
 
@@ -278,7 +279,7 @@ def test_text_of_the_data_is_no_markup(world):
 
 
 def test_a_missing_evaluation_is_named(world):
-    (world.root / "evaluate" / "far-text-sasrec" / "metrics.json").unlink()
+    (world.root / "evaluate" / "far-text-sasrec" / "evaluation.json").unlink()
     with pytest.raises(files.Stop, match=r"far-text-sasrec holds no evaluation.*dvc repro"):
         world.report()
     assert not (world.root / "report").exists()

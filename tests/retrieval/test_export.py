@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from pipeline import params
 from pipeline.data import files, sequences, split, tables
-from pipeline.retrieval import export, metrics, search
+from pipeline.retrieval import export, metrics, search, vectors
 from stages import export as stage
 
 N, U, D = 60, 50, 8
@@ -219,7 +219,7 @@ def test_the_runs_of_a_group_are_no_seeds(world):
 
 def test_seeds_come_in_order_of_their_numbers(world):
     (world / "runs/frozen/1").rename(world / "runs/frozen/10")
-    assert [folder.name for folder in export.folders(world / "runs/frozen")] == ["2", "10"]
+    assert [folder.name for folder in vectors.folders(world / "runs/frozen")] == ["2", "10"]
 
 
 def test_a_run_on_other_items_stops(world):

@@ -3,12 +3,12 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.retrieval import metrics, search
+from pipeline.retrieval import metrics, ranking
 
 
 def ranks(*pairs):
     better, tied = np.array(pairs, np.int32).T
-    return search.Ranks(better, tied)
+    return ranking.Ranks(better, tied)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import sequences, split
-from pipeline.retrieval import index, recommended, search
+from pipeline.retrieval import index, recommended, scoring, search
 from tests.retrieval.test_search import domain, held_out
 
 
@@ -93,13 +93,13 @@ def test_a_collapsed_model_recommends_the_first_items_to_all():
 
 
 def test_a_user_whose_rank_and_list_are_both_uncertain_is_scored_once(monkeypatch):
-    scored, all_scores = [], search._all_scores
+    scored, of_all = [], scoring.of_all
 
     def note(queries, items):
         scored.append(len(queries))
-        return all_scores(queries, items)
+        return of_all(queries, items)
 
-    monkeypatch.setattr(search, "_all_scores", note)
+    monkeypatch.setattr(scoring, "of_all", note)
     held = held_out(np.arange(30) + 1, [[]] * 30)
     search.retrieve(np.ones((30, 8)), np.ones((51, 8)), held, np.arange(51) > 0, 3, 3)
     assert sum(scored) == 30
@@ -126,7 +126,7 @@ def test_what_is_found_suffices_where_nothing_is_tied(monkeypatch):
     best = np.argsort(-(queries @ items.T), axis=1)
     held = held_out(best[:, 40], [[item for item in row[:12] if item] for row in best])
     expected = by_hand(queries, items, held, candidates, 10)
-    monkeypatch.setattr(search, "_all_scores", lambda *_: pytest.fail("what was found is enough"))
+    monkeypatch.setattr(scoring, "of_all", lambda *_: pytest.fail("what was found is enough"))
     lists = search.retrieve(queries, items, held, candidates, 10, 10).lists
     np.testing.assert_array_equal(lists, expected)
 
@@ -148,17 +148,6 @@ def test_near_ties_of_many_users_are_scored_again_in_little_memory():
     tracemalloc.stop()
     assert peak < 10e6
     np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, 50))
-
-
-@pytest.mark.parametrize("numbers", [1, 40, 100, 1000])
-def test_exact_scores_do_not_depend_on_their_chunks(monkeypatch, numbers):
-    queries, items, _, _ = domain(2, users=9)
-    found = np.random.default_rng(0).integers(0, len(items), (9, 7))
-    monkeypatch.setattr(recommended, "CHUNK_NUMBERS", numbers)
-    exact = recommended.exactly(queries, items, found)
-    wide = items.astype(np.float64)[found]
-    expected = (queries.astype(np.float64)[:, None] * wide).sum(axis=2)
-    np.testing.assert_allclose(exact, expected, rtol=0, atol=1e-12)
 
 
 def exact(scores):

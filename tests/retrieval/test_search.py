@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.data import sequences, split
-from pipeline.retrieval import index, metrics, search
+from pipeline.retrieval import index, metrics, ranking, scoring, search
 
 
 def held_out(items, masked):
@@ -61,7 +61,7 @@ def test_rank_agrees_with_ranx(monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # to compile it takes longer than to run it
     ranx = pytest.importorskip("ranx")
     queries, items, held, candidates = domain(5, users=60)
-    kept = search.reachable(held, candidates)
+    kept = ranking.reachable(held, candidates)
     scores = queries.astype(np.float64) @ items.astype(np.float64).T
     run = {}
     for user in np.flatnonzero(kept):
@@ -73,7 +73,7 @@ def test_rank_agrees_with_ranx(monkeypatch):
         ranx.Qrels(qrels), ranx.Run(run), ["hit_rate@10", "ndcg@10", "mrr@10"], make_comparable=True
     )
     ranks = search.rank(queries, items, held, candidates, 10)
-    found = search.Ranks(ranks.better[kept], ranks.tied[kept])
+    found = ranking.Ranks(ranks.better[kept], ranks.tied[kept])
     ours = {"hr@10": "hit_rate@10", "ndcg@10": "ndcg@10", "mrr@10": "mrr@10"}
     assert metrics.summary(found, [10]) == pytest.approx(
         {name: expected[theirs] for name, theirs in ours.items()}
@@ -163,7 +163,7 @@ def test_a_masked_held_out_item_is_a_miss_and_is_counted():
     held = held_out([1, 1, 3], [[2], [1, 2], [1]])
     candidates = np.array([False, True, True, False])
     ranks = search.rank(queries, items, held, candidates, 2)
-    assert search.reachable(held, candidates).tolist() == [True, False, False]
+    assert ranking.reachable(held, candidates).tolist() == [True, False, False]
     assert ranks.tied.tolist() == [1, 0, 0]  # found; in its own mask; no candidate
     assert metrics.hit(ranks, 2).tolist() == [1.0, 0.0, 0.0]
 
@@ -200,7 +200,7 @@ def test_scores_about_the_tolerance_apart_are_told_apart_exactly(monkeypatch):
         items[target : target + 9] = (30 + np.array([0, *apart]))[:, None] * direction[user]
     held, candidates = held_out(targets, [[]] * U), np.arange(len(items)) > 0
     expected = brute_force(queries, items, held, candidates, 20)
-    monkeypatch.setattr(search, "_all_scores", lambda *_: pytest.fail("what was found is enough"))
+    monkeypatch.setattr(scoring, "of_all", lambda *_: pytest.fail("what was found is enough"))
     np.testing.assert_array_equal(search.rank(queries, items, held, candidates, 20), expected)
 
 
@@ -264,7 +264,7 @@ def test_properties_on_small_whole_numbers(data, depth):
     ranks = search.rank(queries, items, held, candidates, depth)
     np.testing.assert_array_equal(ranks, brute_force(queries, items, held, candidates, depth))
     assert (ranks.better + ranks.tied <= np.maximum(candidates.sum(), depth)).all()
-    assert ((ranks.tied > 0) <= search.reachable(held, candidates)).all()
+    assert ((ranks.tied > 0) <= ranking.reachable(held, candidates)).all()
     larger = search.rank(queries, items, held, candidates, depth + 1)
     np.testing.assert_allclose(metrics.hit(ranks, depth), metrics.hit(larger, depth))
     assert (metrics.ndcg(ranks, depth) <= metrics.hit(ranks, depth) + 1e-12).all()
