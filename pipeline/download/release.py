@@ -7,7 +7,6 @@ repository westlake-repl/NineRec (arXiv 2309.07705).
 from pathlib import Path
 from typing import NamedTuple
 
-COLUMNS = "item,user"  # of D_pair.csv by the authors' code; their README says user,item
 SOURCES, TARGETS = "Source_datasets", "Downstream_datasets"  # as the two archives unpack
 
 

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import open_clip
-import polars as pl
 import torch
 from pydantic import PositiveInt
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.data import covers, decoding, files
+from pipeline.data import covers, decoding, files, ninerec
 from pipeline.data.progress import Progress
 from pipeline.params import Section, Seed
 
@@ -77,17 +76,14 @@ def read_pairs(folder: Path, size: int) -> Pairs:
     Raises:
         Stop: the folder has no item table, no covers, or no such item.
     """
-    table = folder / f"{folder.name}_item.csv"
-    if not table.is_file():
-        raise files.Stop(f"{table} is missing: the (cover, title) pairs come from it; run `demo`")
-    items = pl.read_csv(table, glob=False, has_header=False, infer_schema=False).fill_null("")
+    items, _ = ninerec.read_items(ninerec.files_of(folder).items, "en")
     shots = folder / f"{folder.name}_cover"
-    by_id = covers.by_id(covers.listing(shots))
+    named = covers.names(items, covers.listing(shots))
     pixels, titles = [], []
-    for own, _, title in items.iter_rows():
-        if title and own in by_id:
+    for title, name in zip(items["text"], named, strict=True):
+        if title and name:
             with contextlib.suppress(decoding.CoverError):
-                pixels.append(decoding.read(shots / by_id[own], size))
+                pixels.append(decoding.read(shots / name, size))
                 titles.append(title)
     if not titles:
         raise files.Stop(f"{folder}: no item has both a title and a cover to learn from")

@@ -92,5 +92,5 @@ def test_a_folder_without_covers_stops(tmp_path):
 
 
 def test_a_folder_without_items_stops(tmp_path):
-    with pytest.raises(files.Stop, match=r"x_item\.csv is missing.*run `demo`"):
+    with pytest.raises(files.Stop, match=r"x: no such folder; x_item\.csv is read from it"):
         clip.read_pairs(tmp_path / "x", 32)
