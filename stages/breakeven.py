@@ -29,7 +29,7 @@ class BreakEven(lists.Lists):
 
 
 def main(
-    preset: Annotated[Path, typer.Option(help="a whole params.yaml; it may be your own")],
+    preset: Annotated[Path, typer.Option(help="a params.yaml, whole or with a base")],
     users: Annotated[list[int], typer.Option(min=0, help="a number of users; 0 = all of them")],
     scratch: Annotated[Path, typer.Option(help="where checkpoints live in a work tree")],
     cards: Annotated[Path, typer.Option(help="the folder of all data cards there")],
@@ -68,10 +68,10 @@ def read(preset: Path, target: str, content: str, user: str) -> tuple[Group, lis
     """Read of a preset whose runs are compared, of those asked for, and their seeds.
 
     Raises:
-        Stop: there is none, it is no whole params.yaml, or it does not list what is compared.
+        Stop: there is none, it is no params.yaml, or it does not list what is compared.
     """
     if not preset.is_file():
-        raise Stop(f"--preset {preset}: there is no such file; name a whole params.yaml")
+        raise Stop(f"--preset {preset}: there is no such file; name a params.yaml")
     try:
         p = BreakEven.model_validate(presets.read(preset))
         lists.check(p, lists.generated(lists.FLOW))

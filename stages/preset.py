@@ -58,6 +58,7 @@ def main(
     content = read(preset)
     if git("status", "--porcelain", "--", *CODE):
         typer.echo("preset: uncommitted changes of the code are not in its work tree", err=True)
+    presets.check_owner(presets.TREES / preset.stem, preset)
     folder = presets.DATA / (data or preset.stem)
     if unpack is not None and not folder.is_dir():
         unpack_data(unpack, folder)

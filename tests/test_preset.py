@@ -104,6 +104,19 @@ def test_without_a_commit_git_says_what_is_wrong(tmp_path, monkeypatch):
         preset.main(tmp_path / "mine.yaml", tmp_path / "scratch")
 
 
+def test_a_preset_of_the_same_name_leaves_the_others_work_tree_alone(small_flow):
+    path = write_preset(small_flow)
+    assert small_flow.run(*PRESET, path, "prepare@near").returncode == 0
+    params = small_flow.folder / ".worktrees/other/params.yaml"
+    before = params.read_text()
+    (small_flow.folder / "mine").mkdir()
+    shutil.copy2(small_flow.folder / path, small_flow.folder / "mine/other.yaml")
+    done = small_flow.run(*PRESET, "mine/other.yaml")
+    assert done.returncode == 1
+    assert ".worktrees/other is the work tree of presets/other.yaml, and mine/oth" in done.stderr
+    assert params.read_text() == before
+
+
 def test_lists_of_a_preset_that_do_not_agree_stop_before_anything_is_made(small_flow):
     done = small_flow.run(*PRESET, write_preset(small_flow, targets=["nowhere"]))
     assert done.returncode == 1

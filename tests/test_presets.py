@@ -1,4 +1,4 @@
-"""Every preset is a whole params.yaml whose lists agree, and makes the stages it is meant to."""
+"""Every preset makes a whole params.yaml whose lists agree, and makes the stages it is meant to."""
 
 import csv
 from pathlib import Path

@@ -8,7 +8,8 @@ from ruamel.yaml import YAML
 
 from pipeline.data import files, lists
 
-BASE = "base"  # names the whole file that a preset changes, as seen from the preset's folder
+BASE = "base"  # names the file that a preset changes, as seen from the preset's folder
+OWNER = Path(".dvc/tmp/preset")  # in a work tree: the preset it is of, as seen from the checkout
 TREES = Path(".worktrees")  # of `stages.preset`, one a preset
 DATA = Path(".data")  # raw data that git ignores; presets name it as if it were here
 
@@ -40,21 +41,25 @@ def read(preset: Path, *above: Path) -> Any:  # noqa: ANN401  # whatever YAML ca
     return whole
 
 
-def claim(tree: Path, preset: Path) -> None:
-    """Note whose work tree it is; it is named by the file's name alone.
+def check_owner(tree: Path, preset: Path) -> None:
+    """See that a work tree, which is named by a preset's file name alone, is no other preset's.
 
     Raises:
-        Stop: it is that of another preset, from another folder.
+        Stop: it is that of a preset in another folder, which is still there.
     """
-    mark, own = tree / ".dvc/tmp/preset", os.path.relpath(preset)
+    mark, own = tree / OWNER, os.path.relpath(preset)
     owner = mark.read_text(encoding="utf-8") if mark.is_file() else own
-    if owner != own:
+    if owner != own and Path(owner).is_file():
         raise files.Stop(
             f"{tree} is the work tree of {owner}, and {own} has the same name: rename one, or "
             f"give the tree up with `git worktree remove --force {tree}`"
         )
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(mark, own)
+
+
+def claim(tree: Path, preset: Path) -> None:
+    """Note whose work tree it is."""
+    (tree / OWNER).parent.mkdir(parents=True, exist_ok=True)
+    files.write_text(tree / OWNER, os.path.relpath(preset))
 
 
 def resolve(value: Any, root: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from pydantic import field_validator
+
 from pipeline.data import files
 from pipeline.models.bert4rec import Bert4rec, Bert4recSettings
 from pipeline.models.gru4rec import Gru4rec, Gru4recSettings
@@ -21,6 +23,13 @@ class UserEncoders(Section):
     gru4rec: Gru4recSettings | None = None
     nextitnet: NextitnetSettings | None = None
     hstu: HstuSettings | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_given(cls, settings: object) -> object:
+        if settings is None:
+            raise ValueError("it has no settings; give them, or take the name out")
+        return settings
 
 
 USER_ENCODERS: dict[str, Callable[[int, int, Any], UserEncoder]] = {

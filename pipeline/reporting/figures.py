@@ -159,7 +159,6 @@ def slices(outcomes: Sequence[Outcome], shared: Mapping[str, Overlap]) -> Figure
     legend = [
         Line2D([], [], color=colour, marker=marker, label=f"held-out item {title}")
         for title, (colour, _, marker) in looks.SLICES.items()
-        if any(slices[title].sum() >= divisions.LEAST for slices in divided.values())
     ]
     legend += _notes(outcomes)
     return panels.grid(_by_target(outcomes), draw, 0.36 * len(names) + 1.2, "HR@10, %", legend)

@@ -41,15 +41,19 @@ def folders(run: Path, seeds: Sequence[int] | None = None) -> list[Path]:
         return [run]
     if seeds is None:
         there = [path.parent for path in run.glob("*/run.json") if path.parent.name.isdecimal()]
-        found = sorted(there, key=lambda folder: int(folder.name)) or [run]
-    else:
-        found = [run / str(seed) for seed in seeds]
+        if not there:
+            raise files.Stop(
+                f"{run} holds no run: there is no run.json in it, nor in a folder of a seed, "
+                "called by its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` "
+                "writes them; name the run, not the group"
+            )
+        return sorted(there, key=lambda folder: int(folder.name))
+    found = [run / str(seed) for seed in seeds]
     for folder in found:
         if not (folder / "run.json").is_file():
             raise files.Stop(
-                f"{folder} holds no run: there is no run.json in it, nor in a folder of a seed, "
-                "called by its number; the rule is artifacts/runs/<group>/<run>, as `dvc repro` "
-                "writes them; name the run, not the group, or take it out of `runs` in params.yaml"
+                f"{folder} holds no run: run.json is missing. Run `dvc repro`, or take the run or "
+                "the seed out of params.yaml"
             )
     return found
 

@@ -44,11 +44,16 @@ def test_a_base_may_have_a_base(written, tmp_path):
 def test_presets_of_one_name_do_not_share_a_work_tree(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tree = tmp_path / "tree"
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets/x.yaml").touch()
+    presets.check_owner(tree, Path("presets/x.yaml"))  # not made yet
     presets.claim(tree, Path("presets/x.yaml"))
-    presets.claim(tree, tmp_path / "presets/x.yaml")  # the same one
+    presets.check_owner(tree, tmp_path / "presets/x.yaml")  # the same one
     said = r"tree is the work tree of presets/x.yaml, and mine/x.yaml has the same name: rename"
     with pytest.raises(files.Stop, match=said):
-        presets.claim(tree, Path("mine/x.yaml"))
+        presets.check_owner(tree, Path("mine/x.yaml"))
+    (tmp_path / "presets/x.yaml").unlink()  # moved, perhaps
+    presets.check_owner(tree, Path("mine/x.yaml"))
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "word\n"])

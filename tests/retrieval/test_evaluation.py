@@ -180,7 +180,7 @@ def test_vectors_are_ranked_for_their_own_users(world):
 
 def test_a_missing_run_is_named(world):
     (world / "runs/here-text-sasrec/frozen/2/run.json").unlink()
-    with pytest.raises(files.Stop, match=r"frozen/2 holds no run.*dvc repro"):
+    with pytest.raises(files.Stop, match=r"frozen/2 holds no run: .* Run `dvc repro`, or take"):
         run(world)
     assert not (world / "out").exists()
 
