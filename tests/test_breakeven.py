@@ -183,7 +183,7 @@ def test_a_preset_without_an_arm_stops(preset, arm):
 
 def test_a_preset_that_is_not_there_stops(tmp_path):
     with pytest.raises(
-        files.Stop, match=r"--preset .*none\.yaml: there is no such file; name a whole"
+        files.Stop, match=r"--preset .*none\.yaml: there is no such file; name a params"
     ):
         breakeven.read(tmp_path / "none.yaml", "", "", "")
 
