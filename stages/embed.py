@@ -1,12 +1,13 @@
 """Stage `embed`: one vector an item, from its text or its cover, by a public encoder."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from pipeline import command
 from pipeline.content import embed, encoders, processes
+from pipeline.data import lists
 from pipeline.machine import Machine
 from pipeline.params import Params
 
@@ -18,7 +19,7 @@ class Embed(Params):
 
 
 def main(
-    modality: Annotated[Literal["text", "image"], typer.Option(help="text or image")],
+    modality: Annotated[lists.Modality, typer.Option(help="text or image")],
     encoder: Annotated[Path, typer.Option(help="the encoder folder")],
     prepared: Annotated[Path, typer.Option(help="the prepared domain")],
     out: Annotated[Path, typer.Option(help="where to write vectors and passport")],

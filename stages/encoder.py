@@ -14,11 +14,11 @@ from pipeline.params import Params
 class Encode(Params):
     """The encoders, one for each modality in use."""
 
-    encoders: dict[specification.Modality, specification.Entry]
+    encoders: dict[lists.Modality, specification.Entry]
 
 
 def main(
-    modality: Annotated[specification.Modality, typer.Option(help="text or image")],
+    modality: Annotated[lists.Modality, typer.Option(help="text or image")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
 ) -> None:
     """Get the encoder that params.yaml names for a modality."""

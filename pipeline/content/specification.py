@@ -45,7 +45,6 @@ class Spec(Section):
 
 
 Entry = str | Spec
-Modality = Literal["text", "image"]
 
 
 def resolve(entry: Entry, modality: str) -> Spec:

@@ -10,13 +10,13 @@ class Kind(NamedTuple):
     listed: str  # the field of params.yaml's `runs` that may list it; "": it is always there
     start: str = ""  # the run on the source whose model it starts from; "": scratch
     trains: bool = True  # on the target
-    head: Literal["head", "paper_head"] = "head"  # of the section `tower`
+    paper_head: bool = False  # instead of the head of all others
 
 
 RUNS = {  # in the order of every table
     "id": Kind("id", ""),
     "frozen": Kind("frozen", "frozen"),
-    "frozen_paper": Kind("frozen", "frozen", head="paper_head"),
+    "frozen_paper": Kind("frozen", "frozen", paper_head=True),
     "end2end": Kind("end2end", "end2end"),
     "frozen_transfer": Kind("frozen", "frozen_transfer", "frozen"),
     "tuned_transfer": Kind("tuned", "tuned_transfer", "end2end"),

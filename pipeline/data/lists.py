@@ -19,6 +19,7 @@ SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a comm
 
 
 Content = Literal["text", "image", "both"]
+Modality = Literal["text", "image"]
 
 
 class Runs(Section):
@@ -80,8 +81,8 @@ class Lists(Params):
     users: list[str]
     user_encoders: dict[str, Any]
     runs: Runs
-    encoders: dict[Literal["text", "image"], Any]
-    origins: dict[Literal["text", "image"], str]
+    encoders: dict[Modality, Any]
+    origins: dict[Modality, str]
     report: Reporting
 
 

@@ -164,7 +164,7 @@ def covers(found: Evidence, runs: set[str]) -> str:
     """Say what the intervals of some runs cover, which differs by what a run stands on."""
     trainings = "one training" if found.seeds == 1 else f"the mean of {found.seeds} trainings"
     parts = [f"over users, {trainings}"]
-    transferred = runs & {name for name, kind in kinds.RUNS.items() if kind.start} - set(ZEROSHOT)
+    transferred = runs & {name for name, kind in kinds.RUNS.items() if kind.start and kind.trains}
     if transferred:
         parts.append(f"for {names(transferred)} also one pre-training")
     if runs & set(ZEROSHOT):

@@ -15,7 +15,6 @@ VECTORS = {  # where a run's item vectors come from
     "tuned": "embeddings of the source-tuned encoder -> {head}",
     "end2end": "encoder -> {head}",
 }
-HEADS = {"head": "head", "paper_head": "NineRec's head"}
 PARTS = {"id": "table, user encoder", "end2end": "top blocks of the encoder, head, user encoder"}
 
 
@@ -46,7 +45,7 @@ def runs(found: Evidence) -> str:
     rows = []
     for run in (one.run for one in found.outcomes[0].runs):
         kind = kinds.RUNS[run]
-        vectors = VECTORS[kind.vectors].format(head=HEADS[kind.head])
+        vectors = VECTORS[kind.vectors].format(head="NineRec's head" if kind.paper_head else "head")
         scratch = "scratch, public encoder" if kind.vectors == "end2end" else "scratch"
         start = f"the source's `{kind.start}` model" if kind.start else scratch
         trains = PARTS.get(kind.vectors, "head, user encoder") if kind.trains else "nothing"

@@ -114,7 +114,7 @@ class Work:
 
     def decisive_tower(self) -> dict[str, Any] | None:
         """Give the tower's settings, without the head that the run has not."""
-        unread = "head" if self.kind.head == "paper_head" else "paper_head"
+        unread = "head" if self.kind.paper_head else "paper_head"
         return None if self.tower is None else self.tower.model_dump(exclude={unread})
 
     @property
@@ -130,7 +130,7 @@ class Work:
         if tower is None:
             made = items.IdTower(len(self.prepared.items), s.model.width)
         else:
-            head = tower.paper_head if self.kind.head == "paper_head" else tower.head
+            head = tower.paper_head if self.kind.paper_head else tower.head
             fusion = items.Fusion(self.embedded, s.model.width, head, tower.fusion)
             made = items.FrozenTower(self.embedded, fusion, tower.modality_dropout)
         user_encoder = users.build(self.name.user, s.model.width, self.length, s.user_encoders)
@@ -239,7 +239,7 @@ class Work:
         Whichever comes second finds it finished; so it outlives the run, until `scratch.sweep`.
         Others keep theirs in their own folder, which goes when they are done.
         """
-        if self.tower is None or self.kind.head == "paper_head":
+        if self.tower is None or self.kind.paper_head:
             return folder
         shared = self.decisive_settings("search", "seeds", "end2end")
         return folder.parent / scratch.key([self.name[1:], shared], self.state)

@@ -282,6 +282,23 @@ def test_slices_say_their_users_and_are_not_drawn_if_too_few_are_on_one_side(dra
     assert "slices" not in drawn()  # all that is left says what `scores` says
 
 
+def test_a_small_slice_is_left_out_of_its_panel_alone(drawn, monkeypatch):
+    whole = divisions.by_source
+
+    def few(outcome, shared):
+        found = whole(outcome, shared)
+        if outcome.group.target == "far":
+            is_known = np.arange(1500) < divisions.LEAST - 1
+            found = {"in the source": is_known, "not in the source": ~is_known}
+        return found
+
+    monkeypatch.setattr(divisions, "by_source", few)
+    axes = panel(drawn()["slices"], "far")
+    assert axes.get_title(loc="right") == "users: 19 in, 1,481 not"
+    marks = sum(len(line.get_xdata()) == 1 for line in axes.lines)
+    assert marks == len(RUNS) + len(SANITY)
+
+
 def test_a_slice_without_a_hit_is_an_open_mark(drawn, world):
     path = world.root / "evaluate" / "far-text-sasrec" / "ranks.parquet"
     ranks = pl.read_parquet(path)
