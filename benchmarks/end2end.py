@@ -58,7 +58,7 @@ def main(
         Literal["small", "base", "auto"], typer.Option(help="auto: by device")
     ] = "auto",
     device: Annotated[Literal["cpu", "cuda", "auto"], typer.Option()] = "auto",
-    users: Annotated[int, typer.Option(help="of a step of ours")] = 64,
+    users: Annotated[int, typer.Option(help="of a step of ours")] = tables.GOAL_USERS,
     reference_users: Annotated[int, typer.Option(help="of a step of theirs; 0: by device")] = 0,
     repeats: Annotated[int, typer.Option(help=measure.REPEATS)] = 0,
 ) -> None:
@@ -138,6 +138,7 @@ def words(setup: sides.Setup, case: sides.Case) -> dict[str, str]:
         "content": case.content,
         "texts": case.texts if case.content != "image" else "-",
         "layers": str(case.layers),
+        "users": str(setup.users),
     }
 
 

@@ -65,27 +65,32 @@ def test_what_is_measured_apart_comes_together_and_again_takes_its_place(folder)
     end2end.keep("steps", setup(), case(), first)
     end2end.keep("linearity", setup(), case(), users_of_theirs())
     end2end.keep("steps", setup(), case(layers="all"), first)
+    end2end.keep("steps", setup(users=256), case(), first)
     end2end.keep("steps", setup(), case(), other)
     found = results(folder)
-    assert [*found["steps"]] == ["cpu small hm text 30 2", "cpu small hm text 30 all"]
+    two, whole, larger = (f"cpu small hm text 30 {end}" for end in ("2 64", "all 64", "2 256"))
+    assert [*found["steps"]] == [two, whole, larger]
     medians = [one["ratio"]["in_batch"]["median"] for one in found["steps"].values()]
-    assert medians == [4.0, 30.0]
-    assert [*found["linearity"]] == ["cpu small hm text 30 2"]
+    assert medians == [4.0, 30.0, 30.0]
+    assert [*found["linearity"]] == [two]
 
 
 def test_goals_stand_beside_results_reached_or_missed(folder):
     # in_batch: (3 / 0.1, 6 / 0.2) = 30 times, 25 are meant; bce: 15 and 10 times, 12.5 of 12.
     end2end.keep("steps", setup(), case(), row([3.0, 6.0], [0.1, 0.2], [0.2, 0.6]))
     end2end.keep("steps", setup(), case(layers="all"), row([3.0, 6.0], [0.5, 1.0], [1.0, 2.0]))
+    end2end.keep("steps", setup(users=256), case(), row([3.0, 6.0], [0.1, 0.2], [0.2, 0.4]))
     lines = (folder / "README.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    found = {(c[4], c[5]): (c[8], c[9]) for c in cells if len(c) > 5 and c[5] in steps.LOSSES}
+    found = {(*c[4:7],): (*c[9:11],) for c in cells if len(c) > 6 and c[6] in steps.LOSSES}
     assert "| all-MiniLM-L6-v2 | small | 2 | 2 of 6 | 3.5 of 22.7 M |" in lines
     assert found == {
-        ("2", "in_batch"): ("30.0 (30.0-30.0)", "25: reached"),
-        ("2", "bce"): ("12.5 (10.0-15.0)", "12: reached"),
-        ("all", "in_batch"): ("6.0 (6.0-6.0)", "10: missed"),
-        ("all", "bce"): ("3.0 (3.0-3.0)", "5: missed"),
+        ("2", "64", "in_batch"): ("30.0 (30.0-30.0)", "25: reached"),
+        ("2", "64", "bce"): ("12.5 (10.0-15.0)", "12: reached"),
+        ("2", "256", "in_batch"): ("30.0 (30.0-30.0)", "-"),  # goals are for 64 users a step
+        ("2", "256", "bce"): ("15.0 (15.0-15.0)", "-"),
+        ("all", "64", "in_batch"): ("6.0 (6.0-6.0)", "10: missed"),
+        ("all", "64", "bce"): ("3.0 (3.0-3.0)", "5: missed"),
     }
 
 
