@@ -17,9 +17,9 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from pipeline.data import files, lists
+from pipeline.data import agreement, files, lists
 from pipeline.data.files import Stop
-from pipeline.params import FILE, Params
+from pipeline.params import FILE, UNKNOWN_KEY, Params
 
 ERRORS = (Stop, YAMLError, ValidationError)  # of the user's input
 
@@ -34,7 +34,7 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
     """
     try:
         if checks_lists and FILE.exists() and "--help" not in sys.argv:
-            lists.check(lists.Lists.load(), lists.generated(lists.FLOW))
+            agreement.check(lists.Lists.load(), lists.generated(lists.FLOW))
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         app.command()(main)  # with plain tracebacks: boxes break paths in two at their edge
         app()
@@ -64,14 +64,16 @@ def check_whole(content: dict[str, Any], stages: ModuleType) -> None:
         Stop: the lists don't agree, or nothing reads a section.
         ValidationError: a section does not fit a stage that reads it.
     """
-    lists.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
+    agreement.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
+    if lacking := sorted(lists.needed(lists.FLOW, content) - set(content)):
+        lists.stop(f"there is no {', '.join(lacking)}", "take it from the shipped file")
     known = lists.sections(lists.FLOW)
     if unread := [name for name in content if name not in known]:
         lists.stop(f"nothing reads {unread}", f"the sections are {', '.join(sorted(known))}")
     for stage in pkgutil.iter_modules(stages.__path__):
         importlib.import_module(f"{stages.__name__}.{stage.name}")
     for model in sorted(_below(Params), key=lambda model: model.__qualname__):
-        if set(model.model_fields) <= set(content):  # DVC names the sections that are not there
+        if set(model.model_fields) <= set(content):  # the rest is of stages that are not there
             model.model_validate(content)
 
 
@@ -120,9 +122,10 @@ def _below(model: type[Params]) -> set[type[Params]]:
 
 
 def problem(error: ErrorDetails) -> str:
-    """Say where in the file what does not fit, and what is there; of a missing key nothing."""
+    """Say where in the file what does not fit, and what is there; of keys nothing more."""
     where = ".".join(map(str, error["loc"])) or "the whole file"
-    found = "" if error["type"] == "missing" else f" (found: {error['input']!r})"
+    said = error["msg"].removeprefix("Value error, ")
+    found = "" if error["type"] in {"missing", UNKNOWN_KEY} else f" (found: {error['input']!r})"
     if isinstance(error["input"], datetime.date):
         found = f" (found: the date {error['input']}; if it is a name, write it in quotes)"
-    return f"{where}: {error['msg']}{found}"
+    return f"{where}: {said}{found}"

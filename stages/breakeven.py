@@ -13,7 +13,7 @@ import typer
 from ruamel.yaml import YAML
 
 from pipeline import command
-from pipeline.data import files, lists, presets
+from pipeline.data import agreement, files, lists, presets
 from pipeline.data.files import Stop
 from pipeline.reporting import breakeven, breakeven_figure, breakeven_params, panels
 from pipeline.reporting.results import Group
@@ -74,7 +74,7 @@ def read(preset: Path, target: str, content: str, user: str) -> tuple[Group, lis
         raise Stop(f"--preset {preset}: there is no such file; name a params.yaml")
     try:
         p = BreakEven.model_validate(presets.read(preset))
-        lists.check(p, lists.generated(lists.FLOW))
+        agreement.check(p, lists.generated(lists.FLOW))
         return breakeven_params.group(p, target, content, user), p.seeds
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline import command
-from pipeline.data import card, demo, files, lists, prepare, readers, split, tables
+from pipeline.data import agreement, card, demo, files, prepare, readers, split, tables
 from pipeline.params import Params
 
 
@@ -26,7 +26,7 @@ def main(
     card_folder: Annotated[Path, typer.Option("--card", help="the folder for the data card")],
 ) -> None:
     """Prepare one domain: read, check, number, order, and describe it."""
-    if not lists.WORD.fullmatch(domain):
+    if not agreement.WORD.fullmatch(domain):
         raise files.Stop(f"domain {domain!r}: a name has letters, digits and _ only")
     p = PrepareParams.load()
 

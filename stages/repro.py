@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from ruamel.yaml import YAML
@@ -17,16 +17,9 @@ import stages
 from pipeline import command, dvc_files
 from pipeline.data import files, lists, scratch
 from pipeline.params import FILE
-from pipeline.training import negatives
 
 CHECKED = Path(".dvc/tmp/checked-params")  # the state of the last params.yaml that fitted
 CODE = [Path(command.__file__).parent, Path(stages.__file__).parent]  # what it has to fit
-
-
-class Asked(lists.Lists):
-    """What decides whether there will be a report, and whether the loss fits the runs."""
-
-    training: dict[str, Any]
 
 
 def check_sections() -> None:
@@ -51,9 +44,7 @@ def main(
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
     if not targets:
-        p = Asked.load()
-        lists.check_report(p.contents)
-        negatives.check_loss(p.training.get("loss"), p.runs.encodes(p.sources))
+        lists.check_report(lists.Lists.load().contents)
         check_sections()
     dvc_files.unlock(dvc_files.LOCK)
     if not dvc_files.LOCK.exists():  # nobody is writing it this moment

@@ -21,7 +21,10 @@ def main(
     ] = None,
     covers: Annotated[
         str,
-        typer.Option(help="covers to decode: all, none, or sample:N of each; all are looked for"),
+        typer.Option(
+            help="covers to decode: all, sample:N of each data set, or listed, no one of them, but "
+            "all are looked for; none if you use texts alone"
+        ),
     ] = "all",
     columns: Annotated[
         Literal["item,user", "user,item", "any"],
@@ -51,12 +54,15 @@ def main(
             continue
         typer.echo(f"verify: {name}", err=True)
         found = survey.survey(folder)
-        checked = cover_check.check(name, shots, found.items, most, size, threads, known)
+        checked = cover_check.UNWANTED
+        if covers != "none":
+            checked = cover_check.check(name, shots, found.items, most, size, threads, known)
         on_disk = _bytes(folder, shots, shares=release.PUBLISHED[name].covers is not None)
         order = None if columns == "any" else columns
         published = release.PUBLISHED[name]
         judged = verify.report(name, published, found, checked, on_disk, size, order)
-        judged.notes.extend(release.elsewhere(root, name))
+        if checked.wanted:
+            judged.notes.extend(release.elsewhere(root, name))
         verdicts.append(judged)
     if all(verdict.verdict == verify.ABSENT for verdict in verdicts):
         raise Stop(
@@ -71,10 +77,12 @@ def _most(covers: str) -> int | None:
     """Read --covers: how many to decode, None for all."""
     if covers == "all":
         return None
-    if covers == "none":
+    if covers in {"listed", "none"}:
         return 0
     if not re.fullmatch("sample:[1-9][0-9]{0,9}", covers):
-        raise Stop(f"--covers {covers!r}: the rule is all, none or sample:N, such as sample:500")
+        raise Stop(
+            f"--covers {covers!r}: the rule is all, sample:N, such as sample:500, listed or none"
+        )
     return int(covers.partition(":")[2])
 
 

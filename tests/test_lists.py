@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 from stub_flow import ROOT
 
-from pipeline.data import files, kinds, lists
+from pipeline.data import agreement, files, kinds, lists
 
 SHIPPED = YAML(typ="safe").load(ROOT / "params.yaml")
 SHIPPED["domains"] = {part: dict(listed) for part, listed in SHIPPED["domains"].items()}
@@ -34,10 +34,10 @@ BAD = [
     ({"sources": ["nowhere"]}, "'nowhere' in sources or targets: domains.all lists ['harbor'"),
     ({"sources": ["near"]}, "'near' in sources and in targets: a domain is the one or the other"),
     ({"sources": ["near", "far"]}, "sources: ['near', 'far']: at most one source"),
-    ({"targets": ["near", "near"]}, "targets: ['near', 'near']: a name is listed twice"),
-    ({"contents": ["both", "both"]}, "contents: ['both', 'both']: a name is listed twice"),
-    ({"users": ["sasrec", "sasrec"]}, "users: ['sasrec', 'sasrec']: a name is listed twice"),
-    ({"runs.frozen": ["frozen"] * 2}, "runs.frozen: ['frozen', 'frozen']: a name is listed"),
+    ({"targets": ["near", "near"]}, "targets: ['near', 'near']: one is listed twice"),
+    ({"contents": ["both", "both"]}, "contents: ['both', 'both']: one is listed twice"),
+    ({"users": ["sasrec", "sasrec"]}, "users: ['sasrec', 'sasrec']: one is listed twice"),
+    ({"runs.frozen": ["frozen"] * 2}, "runs.frozen: ['frozen', 'frozen']: one is listed"),
     ({"targets": []}, "targets: []: name at least one"),
     ({"users": []}, "users: []: name at least one"),
     (
@@ -104,6 +104,16 @@ BAD = [
         {"runs.pretrain_end2end": [], "runs.tuned_transfer": []},
         "runs.end2end_transfer: ['end2end_transfer'], but runs.pretrain_end2end: []",
     ),
+    ({"seeds": [0, 1, 0]}, "seeds: [0, 1, 0]: one is listed twice"),
+    (
+        {"training.loss": "softmax"},
+        "training.loss: 'softmax' is not one of in_batch, bce, gbce, bpr, sampled_softmax, full",
+    ),
+    ({"training.loss": "full_softmax"}, "training.loss: full_softmax needs every item's vector"),
+    (
+        {"training.loss": "full_softmax", "runs.end2end": [], "runs.end2end_transfer": []},
+        "training.loss: full_softmax needs every item's vector",  # pre-training encodes them
+    ),
     (
         {"report.contrasts": [["end2end", "id"], ["end2end", "frozn"]]},
         "report.contrasts: ['end2end', 'frozn']: the run 'frozn': it may name ['id', 'frozen', "
@@ -115,6 +125,23 @@ BAD = [
         "report.contrasts: ['id', 'id']: a run minus itself is always 0; name two different",
     ),
     (
+        {"report.contrasts": [["frozen", "both/frozen"]]},  # what one side names holds for both
+        "report.contrasts: ['frozen', 'both/frozen']: a run minus itself is always 0; name two",
+    ),
+    (
+        {"report.contrasts": [["both/frozen", "texts/frozen"]]},
+        "report.contrasts: ['both/frozen', 'texts/frozen']: 'texts': before a run may stand a "
+        "content of ['text', 'image', 'both'], a user encoder of ['sasrec', ",
+    ),
+    (
+        {"report.contrasts": [["sasrec/both/frozen", "id"]]},
+        "report.contrasts: ['sasrec/both/frozen', 'id']: 'sasrec/both': before a run may stand",
+    ),
+    (
+        {"report.contrasts": [["both/frozen", "id"], ["id", "both/frozen"]]},
+        "report.contrasts: ['id', 'both/frozen']: the difference is listed twice",
+    ),
+    (
         {"report.contrasts": [["id", "frozen"], ["frozen", "id"]]},
         "report.contrasts: ['frozen', 'id']: the difference is listed twice",
     ),
@@ -124,13 +151,23 @@ BAD = [
 @pytest.mark.parametrize(("changes", "message"), BAD, ids=[message[:40] for _, message in BAD])
 def test_lists_that_do_not_agree_stop_and_say_which(changes, message):
     with pytest.raises(files.Stop, match=re.escape("params.yaml: " + message)):
-        lists.check(changed(changes))
+        agreement.check(changed(changes))
 
 
 GOOD = [
     {},
     {"report.contrasts": []},
+    {"training.loss": "full_softmax", "runs.end2end": [], "sources": []},
+    {
+        "training.loss": "full_softmax",
+        "runs.end2end": [],
+        "runs.pretrain_end2end": [],
+        "runs.tuned_transfer": [],
+        "runs.end2end_transfer": [],
+    },
+    {"training.loss": "full_softmax", "contents": []},  # ids alone
     {"report.contrasts": [["frozen", "popularity"], ["tuned_zeroshot", "frozen_zeroshot"]]},
+    {"report.contrasts": [["both/frozen", "text/frozen"], ["gru4rec/id", "both/sasrec/frozen"]]},
     {"sources": []},
     {"sources": [], "runs.pretrain_frozen": [], "runs.pretrain_end2end": []},
     {"contents": ["text", "image", "both"]},
@@ -151,7 +188,7 @@ GOOD = [
 
 @pytest.mark.parametrize("changes", GOOD, ids=str)
 def test_lists_that_agree_pass(changes):
-    lists.check(changed(changes))
+    agreement.check(changed(changes))
 
 
 def test_without_contents_there_is_nothing_to_report():
@@ -191,13 +228,13 @@ OWN = {  # one's own data, without the demo
 def test_without_the_demo_nothing_of_it_is_left_behind(changes, named):
     made = lists.generated(ROOT / lists.FLOW)
     with pytest.raises(files.Stop, match=re.escape(f"params.yaml: demo: [], but {named}")) as stop:
-        lists.check(changed({**OWN, **changes}), made)
+        agreement.check(changed({**OWN, **changes}), made)
     assert str(stop.value).endswith(" is the demo's: name your own, or write demo: [demo]")
-    lists.check(changed({**OWN, **changes, "demo": ["demo"]}), made)
+    agreement.check(changed({**OWN, **changes, "demo": ["demo"]}), made)
 
 
 def test_ones_own_data_need_no_demo():
-    lists.check(changed(OWN), lists.generated(ROOT / lists.FLOW))
+    agreement.check(changed(OWN), lists.generated(ROOT / lists.FLOW))
 
 
 def test_ids_alone_need_no_content_and_no_source():
@@ -205,9 +242,9 @@ def test_ids_alone_need_no_content_and_no_source():
     ids = {**OWN, "contents": [], "origins": {}}
     ids |= {f"domains.{part}": {} for part in ("text", "image", "both")}
     del ids["origins.image"]
-    lists.check(changed(ids), lists.generated(ROOT / lists.FLOW))
+    agreement.check(changed(ids), lists.generated(ROOT / lists.FLOW))
     with pytest.raises(files.Stop, match=r"'harbor' in sources or targets: .* \['near'\]"):
-        lists.check(changed({**ids, "sources": ["harbor"]}))
+        agreement.check(changed({**ids, "sources": ["harbor"]}))
 
 
 def test_what_the_demo_writes_stands_in_the_flow(tmp_path):
@@ -220,7 +257,7 @@ def test_what_the_demo_writes_stands_in_the_flow(tmp_path):
 def test_without_images_no_domain_needs_covers():
     bare = {name: {**raw, "covers": ""} for name, raw in SHIPPED["domains"]["all"].items()}
     domains = {"domains.all": bare, "domains.text": bare, "domains.image": {}, "domains.both": {}}
-    lists.check(changed({"contents": ["text"], **domains}))
+    agreement.check(changed({"contents": ["text"], **domains}))
 
 
 def test_runs_are_named_in_the_order_of_every_table_with_id_first():

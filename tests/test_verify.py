@@ -200,8 +200,11 @@ def test_a_data_set_that_is_asked_for_must_be_there(verified):
     ("options", "message"),
     [
         ({"dataset": ["Bili"]}, "--dataset 'Bili' is not one of Half, Whole, Plain, Gone"),
-        ({"covers": "sample:0"}, "--covers 'sample:0': the rule is all, none or sample:N"),
-        ({"covers": "some"}, "--covers 'some': the rule is all, none or sample:N"),
+        ({"covers": "sample:0"}, "--covers 'sample:0': the rule is all, sample:N, such as"),
+        (
+            {"covers": "some"},
+            "--covers 'some': the rule is all, sample:N, such as sample:500, listed or none",
+        ),
     ],
 )
 def test_options_that_do_not_fit_stop(download, options, message):

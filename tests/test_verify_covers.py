@@ -1,6 +1,7 @@
 """The covers of a download: decoded once, counted where they lie, and the time they will take."""
 
 import re
+import shutil
 
 import pytest
 import typer
@@ -13,10 +14,23 @@ from tests.download import truncate_cover
 
 def test_the_decoding_of_covers_can_be_a_sample_or_left_out(download, verified):
     truncate_cover(release.folder(download, "Whole"))
-    assert verified(covers="none")[1]["Whole"]["covers broken"] == "0 of 0"
-    assert verified(covers="none")[1]["Whole"]["takes"] == "?"
+    assert verified(covers="listed")[1]["Whole"]["covers broken"] == "0 of 0"
+    assert verified(covers="listed")[1]["Whole"]["takes"] == "?"
     assert verified(covers="sample:2")[1]["Whole"]["covers broken"].endswith(" of 2")
     assert verified(covers="sample:99")[1]["Whole"]["covers broken"] == "1 of 6"
+
+
+def test_who_uses_texts_alone_needs_no_covers(download, verified):
+    whole = verified()[1]["Whole"]["needs"]
+    shutil.rmtree(release.folder(download, "Whole") / "Whole_cover")
+    assert verified(dataset=["Whole"])[0] == verified(dataset=["Whole"], covers="listed")[0] == 1
+    status, found, said = verified(dataset=["Whole"], covers="none")
+    row = found["Whole"]
+    assert status == 0 and "cover" not in said.partition("needs:")[0].partition("\n")[2]
+    assert (row["covers missing"], row["covers broken"]) == ("-", "-")
+    assert re.fullmatch(r"\d+ s", row["takes"])
+    # 6 items less, each with 3 x 224^2 bytes of pixels and 4 x 768 of an embedding: 0.92 MB.
+    assert (whole, row["needs"]) == ("0.9 MB", "0.0 MB")
 
 
 def test_shared_covers_are_decoded_once(download, verified, monkeypatch):

@@ -45,13 +45,14 @@ class OpenClipEncoder(image.ImageEncoder):
                 f"encoders.image: open_clip knows no model {spec.model!r} (near it: {near}), "
                 "and there is no such folder here."
             )
-        if is_named and spec.weights is None:
+        known = open_clip.get_pretrained_cfg(spec.model, spec.weights) if spec.weights else {}
+        if is_named and not (known or (spec.weights and Path(spec.weights).is_file())):
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.model)) or "none known"
+            lacking = f"knows no weights {spec.weights!r}" if spec.weights else "names no weights"
             raise files.Stop(
-                f"encoders.image (open_clip:{spec.model}) names no weights. "
+                f"encoders.image (open_clip:{spec.model}) {lacking}. "
                 f"Write open_clip:{spec.model}/<tag>; tags of this model: {tags}."
             )
-        known = open_clip.get_pretrained_cfg(spec.model, spec.weights) if spec.weights else {}
         try:
             config = dict(model_cfg=copy.deepcopy(open_clip.get_model_config(spec.model)))
             gelu = bool(config["model_cfg"].get("quick_gelu") or known.get("quick_gelu"))

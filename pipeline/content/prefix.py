@@ -88,17 +88,12 @@ def keep(
         files.Stop: the encoder's family can't be divided and `cache` is `required`, or the disk is
             too small.
     """
+    check(encoder, cache)
     if cache == "off" or encoder.trains_whole:
         return content
     if not encoder.has_prefix:
-        name = f"{encoder.spec.model!r} ({encoder.spec.library})"
-        if cache == "required":
-            raise files.Stop(
-                f"machine.prefix_cache is 'required', but the blocks of {name} can't be run apart. "
-                "Set it to 'auto': training is the same and takes longer."
-            )
         if processes.is_first():
-            sys.stderr.write(f"prefix: the blocks of {name} can't be run apart; nothing is kept\n")
+            sys.stderr.write(f"prefix: {_undivided(encoder)}; nothing is kept\n")
         return content
     made_of = {
         "encoder": encoder.specification,
@@ -119,6 +114,28 @@ def keep(
                 fill(encoder.to(where), content, folder, made_of)
         processes.wait()
         return Kept(folder, content, where)  # mapped before another command may drop it
+
+
+def check(encoder: Encoder, cache: PrefixCache) -> None:
+    """See that what must be kept of an encoder can be.
+
+    Args:
+        encoder: with what trains of it unfrozen.
+        cache: as `keep` takes it.
+
+    Raises:
+        files.Stop: `cache` is `required` and the encoder's family can't be divided.
+    """
+    if cache == "required" and not (encoder.has_prefix or encoder.trains_whole):
+        raise files.Stop(
+            f"machine.prefix_cache is 'required', but {_undivided(encoder)}. Set it to 'auto': "
+            "training is the same and takes longer."
+        )
+
+
+def _undivided(encoder: Encoder) -> str:
+    """Say that an encoder's family has no adapter."""
+    return f"the blocks of {encoder.spec.model!r} ({encoder.spec.library}) can't be run apart"
 
 
 def fill(encoder: Encoder, content: Content, folder: Path, made_of: Mapping[str, object]) -> None:

@@ -1,6 +1,10 @@
-"""The runs there are: where each takes item vectors from, what it starts from, what it trains."""
+"""The runs there are: where each takes item vectors from, what it starts from, how it may learn."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
+
+from pipeline.data import files
+
+LossName = Literal["in_batch", "bce", "gbce", "bpr", "sampled_softmax", "full_softmax"]
 
 
 class Kind(NamedTuple):
@@ -25,3 +29,26 @@ RUNS = {  # in the order of every table
     "tuned_zeroshot": Kind("tuned", "tuned_transfer", "end2end", trains=False),
 }
 ZEROSHOT = tuple(name for name, kind in RUNS.items() if not kind.trains)
+
+
+def check_loss(loss: object, encodes: bool) -> None:
+    """See that a loss is one, and that runs can take it.
+
+    Args:
+        loss: its name, or whatever stands in its place.
+        encodes: whether there is a run whose encoders train.
+
+    Raises:
+        Stop: it is none, or it needs the vectors of more items than such a run can encode.
+    """
+    if loss not in get_args(LossName):
+        raise files.Stop(
+            f"params.yaml: training.loss: {loss!r} is not one of {', '.join(get_args(LossName))}"
+        )
+    if encodes and loss == "full_softmax":
+        raise files.Stop(
+            "params.yaml: training.loss: full_softmax needs every item's vector at every step, "
+            "which an end2end run would have to encode; use in_batch, which encodes a batch's "
+            "items alone, or sampled_softmax, bce, gbce or bpr, which encode their negatives too; "
+            "or list no end2end runs"
+        )

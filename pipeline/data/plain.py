@@ -72,8 +72,10 @@ def _layout(path: Path) -> fields.Layout:
         separator = "\t" if "\t" in text else " "
         row = text.split(separator)
         if "" in row or not len(COLUMNS) - 1 <= len(row) <= len(COLUMNS):
+            mend = f" {SINGLE}" if "" in row else ""
             raise Stop(
                 f"{path}, line {line}: {text!r} is not a valid interaction; the rule is {RULE}"
+                f"{mend}"
             )
         return fields.Layout(COLUMNS[: len(row)], separator, first=1)
     raise Stop(f"{path}: not one line of data in it; the rule is {RULE}")

@@ -24,6 +24,10 @@ class Checked(NamedTuple):
     decoded: int  # covers that were decoded, now or before
     rate: float  # covers a second, now; 0 where none was decoded
     fault: str  # why there are none at all; ""
+    wanted: bool = True  # whether they were looked for
+
+
+UNWANTED = Checked([], {}, decoded=0, rate=0.0, fault="", wanted=False)
 
 
 def check(

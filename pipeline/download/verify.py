@@ -21,7 +21,8 @@ READ_AGAIN = 2  # `prepare` takes so many times as long as reading alone
 ESTIMATE = (
     "needs: estimated disk of the pipeline's artifacts: prepared domain (4 bytes an interaction, "
     "20 a user, the texts), covers packed at {size} px (3 bytes a pixel), embeddings of text and "
-    f"cover (2 x {WIDTH} x 4 bytes an item); runs, checkpoints and kept prefixes come on top.\n"
+    f"cover (2 x {WIDTH} x 4 bytes an item); without covers where they are not looked for; runs, "
+    "checkpoints and kept prefixes come on top.\n"
     f"takes: estimated time of `prepare` ({READ_AGAIN} x reading the files here) and `covers` "
     "(at the rate measured here), one after the other; embedding and training depend on encoder "
     "and device, and say their own rate and ETA."
@@ -153,25 +154,33 @@ def report(
         (found.columns or "?") + (" (!)" if is_wrong else ""),
         f"{found.broken:,}",
         f"{found.unknown:,}",
-        f"{len(covers.missing):,}",
-        f"{len(covers.broken):,} of {covers.decoded:,}",
+        f"{len(covers.missing):,}" if covers.wanted else "-",
+        f"{len(covers.broken):,} of {covers.decoded:,}" if covers.wanted else "-",
         _size(bytes_on_disk),
-        _size(needed_bytes(found, size)),
+        _size(needed_bytes(found, size if covers.wanted else None)),
         _time(needed_seconds(found, covers)),
         MISMATCH if mismatches else OK,
     ]
     return Verdict(cells, mismatches, [f"{name}: {warning}" for warning in found.warnings])
 
 
-def needed_bytes(found: Survey, size: int) -> int:
-    """Estimate the disk that the pipeline's artifacts of a data set take, as ESTIMATE says."""
-    items = len(found.items)
+def needed_bytes(found: Survey, size: int | None) -> int:
+    """Estimate the disk that the pipeline's artifacts of a data set take, as ESTIMATE says.
+
+    Args:
+        found: what its files hold.
+        size: pixels of a side of a packed cover; None without covers.
+    """
+    items, embedding = len(found.items), 4 * WIDTH
     prepared = 4 * found.interactions + 20 * found.users + 100 * items
-    return prepared + 3 * size**2 * items + 2 * 4 * WIDTH * items
+    of_covers = 0 if size is None else (3 * size**2 + embedding) * items
+    return prepared + embedding * items + of_covers
 
 
 def needed_seconds(found: Survey, covers: Checked) -> float | None:
     """Estimate how long `prepare` and `covers` take; None where no cover was decoded."""
+    if not covers.wanted:
+        return READ_AGAIN * found.seconds
     if not covers.rate:
         return None
     there = len(found.items) - len(covers.missing)

@@ -99,7 +99,8 @@ def gather(group: Group, folders: Sequence[tuple[Path, Path]], seeds: Sequence[i
         Stop: an evaluation is missing.
     """
     outcomes = [results.load(evaluated, group, [*RUNS], set()) for evaluated, _ in folders]
-    stated = iter(contrasts.state(outcomes, [ARMS[::-1]]))
+    apart = [one for outcome in outcomes for one in contrasts.compare([outcome], [ARMS[::-1]])]
+    stated = iter(contrasts.correct(apart))
     points = [
         Point(
             outcome,

@@ -197,7 +197,7 @@ def unstated(found: Evidence) -> list[str]:
     """Say which differences were asked for of runs that are not there."""
     pairs = [f"{run} {markdown.MINUS} {base}" for run, base in found.unstated]
     listed = ", ".join(map(escape, pairs))
-    why = "one of their runs is not in `runs`, or needs a source"
+    why = "one of their runs, contents or user encoders is not listed, or needs a source"
     return [f"Asked for, but {why}: {listed}."] if pairs else []
 
 
@@ -223,7 +223,7 @@ def summary(found: Evidence) -> list[str]:
     lines: dict[str, dict[str, list[str]]] = {}
     for one in found.contrasts:
         if one.metric == results.HR:
-            pair = f"{tables.label(one.run)} {markdown.MINUS} {tables.label(one.base)}"
+            pair = tables.pair(one)
             where = escape(one.group.target)
             if len(found.series()) > 1:
                 where += f" ({escape(one.group.content)}, {one.group.user})"

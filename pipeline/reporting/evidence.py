@@ -69,12 +69,17 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
         results.load(where.evaluated, group, wanted.runs, capped(spent, group, wanted))
         for group in groups
     ]
+    known = {one.group: one for one in outcomes}
     described = cards.load(where.cards, [*wanted.sources, *wanted.targets], wanted.illustrated)
     best = {name: card["oracle"]["hr@10"] for name, card in described.items() if "oracle" in card}
     return Evidence(
         outcomes=outcomes,
         contrasts=contrasts.state(outcomes, wanted.contrasts),
-        unstated=[pair for pair in wanted.contrasts if not {*pair} <= {*outcomes[0].results}],
+        unstated=[
+            pair
+            for pair in wanted.contrasts
+            if not any(contrasts.find(known, group, pair) for group in known)
+        ],
         overlaps=_overlaps(where, wanted),
         cards=described,
         costs=spent,

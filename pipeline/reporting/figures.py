@@ -69,8 +69,9 @@ def differences(stated: Sequence[Contrast]) -> Figure:
                 markerfacecolor=looks.face(claim), markersize=7,
             )  # fmt: skip
         labels = [
-            f"{looks.name(one.run)}\n{markdown.MINUS} {looks.name(one.base, one.capped)}"
+            f"{run}{looks.name(one.run)}\n{markdown.MINUS} {base}{looks.name(one.base, one.capped)}"
             for one in rows
+            for run, base in [one.places]
         ]
         axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.5)

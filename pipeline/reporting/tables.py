@@ -47,15 +47,17 @@ def contrasts(stated: Iterable[Contrast]) -> str:
     """List the stated differences with what may be said of each: a row a target and pair."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for one in stated:
-        key = (
-            *map(escape, one.group),
-            f"{label(one.run)} {markdown.MINUS} {label(one.base)}",
-        )
-        rows.setdefault(key, []).extend(judged(one))
+        rows.setdefault((*map(escape, one.group), pair(one)), []).extend(judged(one))
     header = ["target", "content", "user encoder", "difference"]
     for metric in results.METRICS:
         header += [f"{title(metric)}, points", "p (Holm)", "reading"]
     return markdown.table(header, [[*key, *cells] for key, cells in rows.items()], numbers_from=4)
+
+
+def pair(one: Contrast) -> str:
+    """Name a difference by its runs, and by what else they differ in."""
+    run, base = map(escape, one.places)
+    return f"{run}{label(one.run)} {markdown.MINUS} {base}{label(one.base)}"
 
 
 def judged(one: Contrast) -> list[str]:

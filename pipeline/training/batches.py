@@ -13,11 +13,12 @@ from torch import Tensor
 
 from pipeline.content import device, feed, processes
 from pipeline.data import files, sequences
+from pipeline.data.kinds import LossName
 from pipeline.data.sequences import Lists
 from pipeline.data.split import Split
 from pipeline.models.rows import Masking, Rows
 from pipeline.training import negatives, slots
-from pipeline.training.negatives import LossName, Negatives
+from pipeline.training.negatives import Negatives
 from pipeline.training.schedule import Plan
 
 AHEAD = 3  # batches made while a GPU works on another

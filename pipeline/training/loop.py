@@ -31,7 +31,6 @@ class Phase:
         self.state = schedule.State()
         self.optimizer = self.fresh_optimizer()
         self.pending: list[schedule.Pending] = []
-        self.finite: float | None = None  # the last loss looked at
         self.best: dict[str, Tensor] = self.learned()
 
     def fresh_optimizer(self) -> torch.optim.AdamW:
@@ -109,7 +108,7 @@ class Phase:
                 where = (self.state.epoch + 1, pending.step, pending.rates)
                 raise self.diverged(f"the loss is {loss}", *where)
             self.state.loss += loss
-            self.finite = loss
+            self.state.finite = loss
         self.pending.clear()
 
     def validate(self, split: Split, batch: int) -> tuple[float, float]:
@@ -136,7 +135,8 @@ class Phase:
         """Say what is not finite, where, and at which learning rate."""
         rate, *encoder = (f"{rate:g}" for rate in rates)
         beside = "".join(f" (encoder {one})" for one in encoder)
-        last = "" if self.finite is None else f", the last finite loss was {self.finite:.4g}"
+        finite = self.state.finite
+        last = "" if finite is None else f", the last finite loss was {finite:.4g}"
         return files.Stop(
             f"{what} in {self.plan.phase} epoch {epoch}, step {step}, at learning rate {rate}"
             f"{beside}{last}; lower the learning rate or lengthen the warm-up, and run again (the "

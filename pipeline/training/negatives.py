@@ -3,16 +3,13 @@
 Those of a slot are drawn outside the user's own window, those of a step from the whole catalogue.
 """
 
-from typing import Literal, get_args
-
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from pipeline.data import files, sequences
+from pipeline.data import sequences
 from pipeline.data.sequences import Lists
 from pipeline.params import Section
 
-LossName = Literal["in_batch", "bce", "gbce", "bpr", "sampled_softmax", "full_softmax"]
 OF_SLOTS = ("bce", "gbce", "bpr")  # losses that draw negatives for each slot
 OF_STEPS = ("sampled_softmax",)  # that draw them once a step, for all its slots
 ROUNDS = 64  # of draws anew, before the rest is drawn one by one
@@ -108,25 +105,3 @@ def gbce_power(settings: Negatives, candidates: int) -> float:
     """
     share = min(1.0, settings.number / (candidates - 1))
     return share * (settings.calibration * (1 - 1 / share) + 1 / share)
-
-
-def check_loss(loss: object, encodes: bool) -> None:
-    """See that a loss is one, and that runs can take it.
-
-    Args:
-        loss: its name, or whatever stands in its place.
-        encodes: whether there is a run whose encoders train.
-
-    Raises:
-        Stop: it is none, or it needs the vectors of more items than such a run can encode.
-    """
-    if loss not in get_args(LossName):
-        raise files.Stop(
-            f"params.yaml: training.loss: {loss!r} is not one of {', '.join(get_args(LossName))}"
-        )
-    if encodes and loss == "full_softmax":
-        raise files.Stop(
-            "training.loss: full_softmax needs every item's vector at every step, which an "
-            "end2end run would have to encode; use in_batch, which encodes a batch's items "
-            "alone, or sampled_softmax, bce, gbce or bpr, which encode their negatives too"
-        )

@@ -6,14 +6,15 @@ from torch import Tensor, nn
 from pipeline.content import device, processes
 from pipeline.content.blocks import Encoder
 from pipeline.data import split
+from pipeline.data.kinds import LossName
 from pipeline.models import shards
 from pipeline.models.items import EndToEndTower
 from pipeline.models.recommender import Recommender
 from pipeline.retrieval import metrics, search
-from pipeline.training import batches, losses, negatives
+from pipeline.training import batches, losses
 
 
-def loss(model: Recommender, name: negatives.LossName, batch: batches.Batch) -> Tensor:
+def loss(model: Recommender, name: LossName, batch: batches.Batch) -> Tensor:
     """Give the loss of this process's users as a share of the mean over those of all processes.
 
     Each item of the step is encoded by one process, and its vector is everybody's: as a target,

@@ -12,7 +12,7 @@ from pipeline.content.image import ImageContent
 from pipeline.data import kinds, scratch, split, tables
 from pipeline.models import items, recommender, users
 from pipeline.retrieval import index
-from pipeline.training import grid, inputs, loop, negatives, objective, schedule
+from pipeline.training import grid, inputs, loop, objective, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.inputs import Inputs
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
@@ -88,7 +88,7 @@ class Work:
         self.end2end = settings.end2end if isinstance(settings, EndToEndRun) else None
         self.kind = kinds.RUNS[name.run]
         users.settings_of(name.user, settings.user_encoders)
-        negatives.check_loss(settings.training.loss, encodes=self.end2end is not None)
+        kinds.check_loss(settings.training.loss, encodes=self.end2end is not None)
         device.set_threads(self.machine.threads)
         index.set_up(self.machine.device, self.machine.threads)  # of validation
         self.device = device.pick(self.machine.device)
@@ -152,13 +152,15 @@ class Work:
         """Load the starting encoders, with what trains of them unfrozen.
 
         Raises:
-            Stop: an encoder has fewer blocks than shall train, or did not make the embeddings.
+            Stop: an encoder has fewer blocks than shall train, did not make the embeddings, or has
+                no prefix that could be kept where that is required.
         """
         assert self.end2end and self.inputs.encoders, "what an end2end run reads"
         found = {m: encoders.load(self.inputs.encoders / m) for m in self.embedded}
         inputs.check_encoders(self.inputs, found)
         for encoder in found.values():
             self.end2end.trainable.unfreeze(encoder, seed)
+            prefix.check(encoder, self.machine.prefix_cache)
         return found
 
     def join(

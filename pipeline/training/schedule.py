@@ -6,8 +6,9 @@ from typing import NamedTuple
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
+from pipeline.data.kinds import LossName
 from pipeline.params import Section
-from pipeline.training.negatives import LossName, Negatives
+from pipeline.training.negatives import Negatives
 
 
 class Schedule(Section):
@@ -86,6 +87,7 @@ class State:
     drops: int = 0
     warm: int = 0  # steps since the optimizer began
     loss: float = 0.0  # summed over the steps of this epoch
+    finite: float | None = None  # the last loss looked at
     seconds: float = 0.0
     trained_seconds: float = 0.0
     trained_users: int = 0

@@ -13,11 +13,12 @@ from pydantic import (
 
 from pipeline.content import blocks, lora
 from pipeline.data import split
+from pipeline.data.kinds import LossName
 from pipeline.machine import Machine
 from pipeline.models import items, recommender, users
 from pipeline.params import Params, Section, Seed
 from pipeline.training import grid
-from pipeline.training.negatives import LossName, Negatives
+from pipeline.training.negatives import Negatives
 from pipeline.training.schedule import Schedule
 
 

@@ -159,6 +159,7 @@ def test_weights_that_do_not_fit_stop(tmp_path, vit):
         ("timm:mobilnetv2_100", "timm knows no model 'mobilnetv2_100' .near it: mobilenetv2_100"),
         ("open_clip:ViT-B32/openai", "open_clip knows no model 'ViT-B32' .near it: ViT-B-32"),
         ("open_clip:ViT-B-32", "names no weights.*tags of this model: openai, laion400m"),
+        ("open_clip:ViT-B-32/openia", "knows no weights 'openia'.*tags of this model: openai"),
     ],
 )
 def test_bad_names_name_the_good_ones(name, said):

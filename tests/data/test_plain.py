@@ -80,7 +80,7 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         (b"u a 1 2\n", r"line 1: 'u a 1 2' is not a valid interaction; the rule is"),
         (
             b"u  a\n",
-            r"line 1: 'u  a' is not a valid interaction; .*with one blank or one tab between",
+            r"line 1: 'u  a' is not a valid interaction; .*with one blank or one tab .*\(awk '",
         ),
         (b"u,a\n", r"line 1: 'u,a' is not a valid interaction"),
         (b"u a\nv b 3\n", r"line 2: 3 columns where the first line has 2; the rule is user item"),

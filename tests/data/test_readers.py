@@ -51,6 +51,23 @@ def test_many_interactions_come_in_the_files_order(tmp_path, kind):
     assert found.select("user", "item").rows() == frame.rows()
 
 
+@pytest.mark.parametrize(("scale", "is_doubted"), [(5, True), (20, True), (21, False)])
+def test_times_that_look_like_ratings_are_warned_of(tmp_path, scale, is_doubted):
+    (tmp_path / "D").mkdir()
+    lines = [f"u{n % 7} i{n % 11} {1 + n % scale}" for n in range(readers.MANY)]
+    (tmp_path / "D/D.txt").write_text("\n".join(lines) + "\n")
+    warnings = readers.read("plain", tmp_path / "D", "en", TABLE).warnings
+    said = f"D.txt: its 100 timestamps have {scale} different values; if they are ratings, leave"
+    assert [one.startswith(said) for one in warnings] == [True] * is_doubted
+
+
+def test_few_or_no_times_are_not_doubted(tmp_path):
+    (tmp_path / "D").mkdir()
+    for text in ("u a 1\n" * (readers.MANY - 1), "u a\n" * readers.MANY):
+        (tmp_path / "D/D.txt").write_text(text)
+        assert readers.read("plain", tmp_path / "D", "en", TABLE).warnings == []
+
+
 def test_an_unknown_format_names_the_known(tmp_path):
     with pytest.raises(
         Stop, match=r"format 'csv' of .* is not one of ninerec, plain, recbole, table"

@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 from stub_flow import ROOT
 
-from pipeline.data import files, lists
+from pipeline.data import agreement, files, lists
 from pipeline.reporting import breakeven_params
 from pipeline.reporting.results import Group
 
@@ -95,7 +95,7 @@ def test_the_arms_of_one_group_are_left_and_its_lists_agree(content, parts):
     params = copy.deepcopy(SHIPPED)
     breakeven_params.narrow(params, NEAR._replace(content=content), 250)
     agreed = lists.Lists.model_validate(params)
-    lists.check(agreed)
+    agreement.check(agreed)
     assert agreed.runs.names(agreed.sources) == ["id", "frozen", "end2end"]
     domains = agreed.domains.model_dump()
     assert {part for part, listed in domains.items() if listed} == parts

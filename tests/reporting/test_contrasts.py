@@ -24,6 +24,13 @@ def state(*found, pairs=PAIRS):
     )
 
 
+def outcome(content, user, **runs):
+    """A group on `near` whose runs hit so many of 100 users."""
+    found = {name: result(name, (np.arange(100) < hits)[None] * 1.0) for name, hits in runs.items()}
+    group = Group("near", content, user)
+    return Outcome(group, {"users": 100, "candidates": 10}, found, [10], USERS)
+
+
 def noise(seeds=1, users=400):
     return np.random.default_rng(0).random((seeds, users))
 
@@ -128,3 +135,50 @@ def test_the_noise_of_seeds_counts_against_a_run_of_one_seed(pair):
     assert abs(one.difference.mean) == pytest.approx(10 / 300)
     assert one.sd == pytest.approx(20 / 300 / 2**0.5)  # 0.047
     assert one.reading == "not shown"
+
+
+HITS = [  # of id and frozen
+    outcome("text", "sasrec", id=10, frozen=20),
+    outcome("both", "sasrec", id=10, frozen=40),
+    outcome("text", "gru4rec", id=5, frozen=15),
+    outcome("both", "gru4rec", id=5, frozen=25),
+]
+ACROSS = [
+    (
+        [["both/frozen", "text/frozen"]],  # with each user encoder: 40 - 20 and 25 - 15
+        [
+            ("near-both-sasrec", "both/frozen - text/frozen", 20),
+            ("near-both-gru4rec", "both/frozen - text/frozen", 10),
+        ],
+    ),
+    (
+        [["gru4rec/frozen", "sasrec/frozen"]],  # with each content: 15 - 20 and 25 - 40
+        [
+            ("near-text-gru4rec", "gru4rec/frozen - sasrec/frozen", -5),
+            ("near-both-gru4rec", "gru4rec/frozen - sasrec/frozen", -15),
+        ],
+    ),
+    (
+        [["both/sasrec/frozen", "text/gru4rec/frozen"]],
+        [("near-both-sasrec", "both/sasrec/frozen - text/gru4rec/frozen", 25)],
+    ),
+    (
+        [["frozen", "both/id"], ["both/sasrec/frozen", "id"]],  # the second is in the first
+        [("near-both-sasrec", "frozen - id", 30), ("near-both-gru4rec", "frozen - id", 20)],
+    ),
+    ([["image/frozen", "text/frozen"], ["both/end2end", "both/frozen"]], []),
+]
+
+
+@pytest.mark.parametrize(("wanted", "expected"), ACROSS)
+def test_runs_of_other_contents_and_user_encoders_are_compared(wanted, expected):
+    stated = contrasts.state(HITS, wanted)
+    found = [(one.group.name, one.pair, round(100 * one.difference.mean)) for one in stated]
+    assert found == [row for row in expected for _ in results.METRICS]
+
+
+def test_p_is_corrected_across_contents_too():
+    stated = contrasts.state(HITS, [["both/frozen", "text/frozen"]])
+    # 20 and 10 users for one side and none for the other, in two metrics alike: four differences.
+    expected = [2.0**-19 * 4, 2.0**-19 * 4, 2.0**-9 * 2, 2.0**-9 * 2]
+    assert [one.p for one in stated] == pytest.approx(expected)

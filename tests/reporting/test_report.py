@@ -191,11 +191,13 @@ def test_the_same_inputs_give_the_same_bytes(world):
 
 def test_differences_that_cannot_be_stated_are_named(world):
     pairs = [["frozen", "id"], ["frozen", "frozen_paper"], ["end2end", "popularity"]]
+    pairs += [["both/frozen", "text/frozen"]]
     params.FILE.write_text(params.FILE.read_text().replace(str(PAIRS), str(pairs)))
     text = world.report()
     assert "all 8 differences" in text  # 2 pairs, 2 targets, 2 metrics
     assert any(f"end2end {MINUS} popularity" in row for row in rows(text, "near"))
-    lacking = f"is not in `runs`, or needs a source: frozen {MINUS} frozen_paper."
+    lacking = "one of their runs, contents or user encoders is not listed, or needs a source: "
+    lacking += f"frozen {MINUS} frozen_paper, both/frozen {MINUS} text/frozen."
     assert lacking in text.replace("\\_", "_")
 
 
@@ -234,7 +236,7 @@ def test_with_ids_alone_nothing_is_compared(world):
     said = world.report()
     assert "p is that of" not in said
     about = said.partition("## Differences\n\n")[2].splitlines()[0].replace("\\_", "_")
-    assert about.startswith("Asked for, but one of their runs is not in `runs`, or needs a source:")
+    assert about.startswith("Asked for, but one of their runs, contents or user encoders is not l")
     assert about.endswith(f"end2end_transfer {MINUS} end2end.")
 
 

@@ -170,6 +170,9 @@ def test_a_loss_that_is_not_finite_stops_naming_step_and_learning_rate(monkeypat
     )
     with pytest.raises(files.Stop, match=message):
         fit(tmp_path, PLAN)
+    again = r"probe epoch 2, step 1, at .*, the last finite loss was 1;"  # from the checkpoint on
+    with pytest.raises(files.Stop, match=again):
+        fit(tmp_path, PLAN)
 
 
 def test_a_rate_too_high_stops(tmp_path):

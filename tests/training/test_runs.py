@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pipeline.content import embed, encoders
+from pipeline.content.text import SentenceEncoder
 from pipeline.data import files
 from pipeline.models import items
 from pipeline.training import loop, runs
@@ -88,6 +89,18 @@ def test_too_many_layers_stop_before_the_first_phase(target, public, tmp_path, m
     monkeypatch.setattr(loop, "fit", None)
     made = work("end2end", target, public, end2end__trainable={"layers": 7})
     with pytest.raises(files.Stop, match=r"layers is 7, but '.*' has 3 blocks. Give 0 to 3"):
+        made.train(POINT, 0, tmp_path / "own")
+
+
+def test_a_family_that_cannot_be_divided_stops_before_the_first_phase(
+    target, public, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "fit", None)
+    monkeypatch.setattr(SentenceEncoder, "can_divide", False)
+    made = work("end2end", target, public, "text", machine__prefix_cache="required")
+    with pytest.raises(
+        files.Stop, match=r"prefix_cache is 'required', but the blocks of '.*' can't"
+    ):
         made.train(POINT, 0, tmp_path / "own")
 
 

@@ -1,0 +1,193 @@
+"""Whether the lists of params.yaml agree, before anything is computed."""
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pipeline.data import kinds, pairs
+from pipeline.data.lists import MODALITIES, SANITY, Lists, stop
+
+WORD = re.compile(r"[A-Za-z0-9_]+")
+SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a command
+
+
+def check(lists: Lists, generated: Sequence[str] = ()) -> None:
+    """See that the lists agree, before anything is computed.
+
+    Args:
+        lists: those of params.yaml.
+        generated: the paths that only the demo writes.
+
+    Raises:
+        Stop: they do not; the message names both lists.
+    """
+    _check_words(lists)
+    _check_demo(lists, generated)
+    if len(lists.sources) > 1:
+        stop(f"sources: {lists.sources}", "at most one source; run again for another")
+    for field, words in {"targets": lists.targets, "users": lists.users}.items():
+        if not words:  # contents may be: `baseline` trains ids alone
+            stop(f"{field}: []", "name at least one, or there is nothing to report")
+    _check_twice(lists)
+    for user in lists.users:
+        if user not in lists.user_encoders:
+            stop(f"{user!r} in users", f"user_encoders has {[*lists.user_encoders]}")
+    for modality in lists.origins:
+        if modality not in lists.encoders:
+            stop(f"origins: {[*lists.origins]}", f"encoders names no {modality} encoder")
+    _check_domains(lists)
+    _check_modalities(lists)
+    _check_contents(lists)
+    _check_runs(lists)
+    if "loss" in lists.training:
+        encodes = bool(lists.contents) and lists.runs.encodes(lists.sources)
+        kinds.check_loss(lists.training["loss"], encodes)
+    _check_contrasts(lists.report.contrasts, lists.user_encoders)
+
+
+def _check_twice(lists: Lists) -> None:
+    """See that nothing is listed twice."""
+    listed: dict[str, Sequence[object]] = {
+        "targets": lists.targets,
+        "users": lists.users,
+        "contents": lists.contents,
+        "seeds": lists.seeds,
+        **{f"runs.{field}": words for field, words in lists.runs.model_dump().items()},
+    }
+    for field, words in listed.items():
+        if len(set(words)) < len(words):
+            stop(f"{field}: {words}", "one is listed twice")
+
+
+def _check_words(lists: Lists) -> None:
+    """See that nothing can be taken for another word or a command where a stage is called."""
+    named = {"domains.all": [*lists.domains.all], "users": lists.users}
+    named["format"] = [raw.format for raw in lists.domains.all.values()]
+    for field, names in named.items():
+        for name in names:
+            if not WORD.fullmatch(name):
+                stop(f"{field}: the name {name!r}", "it may have letters, digits and _ only")
+    for name, raw in lists.domains.all.items():
+        for path in (raw.folder, raw.covers):
+            if SHELL & set(path):
+                stop(f"domains.all.{name}: {path!r}", 'a path may not have " $ ` \\ or a new line')
+
+
+def _check_demo(lists: Lists, generated: Sequence[str]) -> None:
+    """See that nothing is expected of a demo that is not there, though it may have left files."""
+    if lists.demo:
+        return
+    named = {f"origins.{modality}": path for modality, path in lists.origins.items()}
+    for name, raw in lists.domains.all.items():
+        named[f"domains.all.{name}.folder"] = raw.folder
+        named[f"domains.all.{name}.covers"] = raw.covers
+    for key, path in named.items():
+        for made in generated:
+            if path and Path(path).absolute().is_relative_to(Path(made).absolute()):
+                stop(
+                    f"demo: [], but {key}: {path!r} is the demo's",
+                    "name your own, or write demo: [demo]",
+                )
+
+
+def _check_domains(lists: Lists) -> None:
+    """See that every domain is known, and is a source or a target, not both."""
+    domains = lists.domains
+    for name in [*lists.sources, *lists.targets]:
+        if name not in domains.all:
+            stop(f"{name!r} in sources or targets", f"domains.all lists {[*domains.all]}")
+        if name in lists.sources and name in lists.targets:
+            stop(f"{name!r} in sources and in targets", "a domain is the one or the other")
+
+
+def _check_modalities(lists: Lists) -> None:
+    """See that what stands under text, image and both can be computed."""
+    domains = lists.domains
+    for part, listed in {"text": domains.text, "image": domains.image}.items():
+        for name, raw in listed.items():
+            if domains.all.get(name) != raw:
+                stop(f"{name!r} in domains.{part}", "it must stand alike in domains.all")
+            if part == "image" and not raw.covers:
+                stop(
+                    f"{name!r} in domains.image has covers: ''",
+                    "name its folder of covers, or take it out and use content text for it",
+                )
+        if listed and part not in lists.origins:
+            stop(f"domains.{part}: {[*listed]}", f"origins has no {part} encoder")
+    for name in domains.both:
+        for part, listed in {"text": domains.text, "image": domains.image}.items():
+            if name not in listed:
+                stop(f"{name!r} in domains.both", f"domains.{part} lists {[*listed]}")
+
+
+def _check_contents(lists: Lists) -> None:
+    """See that every domain has what each content needs, and every modality an encoder."""
+    domains = lists.domains
+    listed = {"text": domains.text, "image": domains.image, "both": domains.both}
+    for content in lists.contents:
+        for modality in MODALITIES[content]:
+            if modality not in lists.origins:
+                stop(f"contents: {lists.contents}", f"origins has no {modality} encoder")
+        for part in {*MODALITIES[content], content}:
+            lacking = [n for n in [*lists.sources, *lists.targets] if n not in listed[part]]
+            if lacking:
+                stop(
+                    f"contents: {lists.contents}, but domains.{part} lacks {lacking}",
+                    f"list them in domains.{part}, or take {content!r} out of contents",
+                )
+
+
+def _check_runs(lists: Lists) -> None:
+    """See that runs stand where they belong and have what they start from."""
+    runs = lists.runs.model_dump()
+    if lists.contents and lists.runs.names(lists.sources) == ["id"]:
+        stop(
+            f"contents: {lists.contents}, but runs lists nothing that reads them",
+            "list a run, e.g. frozen, or train ids alone: contents: [] and `dvc repro baseline`",
+        )
+    for field, listed in runs.items():
+        allowed = [name for name, kind in kinds.RUNS.items() if kind.listed == field]
+        if field.startswith("pretrain"):
+            continue
+        for name in listed:
+            if name not in allowed:
+                stop(f"runs.{field}: {name!r}", f"it may list {allowed}")
+    if not lists.sources:
+        return
+    for kind in kinds.RUNS.values():
+        field, needed = kind.listed, f"pretrain_{kind.start}"
+        if kind.start and runs[field] and not runs[needed]:
+            stop(
+                f"runs.{field}: {runs[field]}, but runs.{needed}: []",
+                f"list what they start from in runs.{needed}, or take them out",
+            )
+
+
+def _check_contrasts(contrasts: Sequence[Sequence[str]], users: Collection[str]) -> None:
+    """See that every contrast is of two runs there may be, and none is listed twice."""
+    known = [*kinds.RUNS, *SANITY]
+    seen: list[set[pairs.Side]] = []
+    for pair in contrasts:
+        sides = pairs.read(pair)
+        for side in sides:
+            if side.run not in known:
+                stop(f"report.contrasts: {pair}: the run {side.run!r}", f"it may name {known}")
+            if side.user and side.user not in users:
+                stop(
+                    f"report.contrasts: {pair}: {side.user!r}",
+                    f"before a run may stand a content of {[*MODALITIES]}, a user encoder of "
+                    f"{[*users]}, or both: content/user/run",
+                )
+        if len(set(sides)) < len(sides):
+            stop(
+                f"report.contrasts: {pair}",
+                f"a run minus itself is always 0; name two different runs of {known}, or two "
+                "contents or user encoders: [both/frozen, text/frozen]",
+            )
+        if set(sides) in seen:
+            stop(
+                f"report.contrasts: {pair}",
+                "the difference is listed twice, perhaps the other way round, and p is "
+                "corrected for each; name it once",
+            )
+        seen.append(set(sides))
