@@ -105,18 +105,23 @@ def test_a_user_whose_rank_and_list_are_both_uncertain_is_scored_once(monkeypatc
     assert sum(scored) == 30
 
 
-def test_scores_that_float32_takes_for_equal_are_told_apart():
-    """Ten items a user lie within the tolerance: float32 finds them in any order."""
-    queries, items, _, candidates = domain(4, users=30)
+@pytest.mark.parametrize(("near", "k"), [(10, 10), (2, 2), (2, 1), (30, 1)])
+def test_scores_that_float32_takes_for_equal_are_told_apart(near, k):
+    """So many items a user lie within the tolerance: float32 finds them in any order.
+
+    The best of 30 may not even be among the 9 (1 + SPARE) that a search for 1 finds.
+    """
+    queries, items, _, candidates = domain(4, users=30, n_items=30 * near)
     rng = np.random.default_rng(0)
     candidates[:] = np.arange(len(items)) > 0
     direction = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     for user in range(30):
-        apart = rng.uniform(-1, 1, 10) * search.TOLERANCE
-        items[10 * user + 1 : 10 * user + 11] = (9 * (1 + apart))[:, None] * direction[user]
+        apart = rng.uniform(-1, 1, near) / 32 * search.TOLERANCE
+        first = near * user + 1
+        items[first : first + near] = (9 * (1 + apart))[:, None] * direction[user]
     held = held_out(np.ones(30, int), [[]] * 30)
-    lists = search.retrieve(queries, items, held, candidates, 10, 10).lists
-    np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, 10))
+    lists = search.retrieve(queries, items, held, candidates, k, k).lists
+    np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, k))
 
 
 def test_what_is_found_suffices_where_nothing_is_tied(monkeypatch):
