@@ -101,6 +101,24 @@ def test_a_large_effect_stays_shown_among_hundreds_of_differences(monkeypatch):
     assert one.p == pytest.approx(2**-39 * 400)
 
 
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "p", "sd", "reading"),
+    [
+        (0.02, 0.01, 0.03, 0.049, None, "higher"),
+        (-0.02, -0.03, -0.01, 0.049, None, "lower"),
+        (0.02, 0.01, 0.03, 0.05, None, "not shown"),  # p must be below 5 %
+        (0.02, 0.0, 0.04, 0.049, None, "not shown"),  # the interval holds 0
+        (-0.02, -0.04, 0.0, 0.049, None, "not shown"),
+        (-0.02, -0.03, -0.01, 0.049, 0.019, "lower"),
+        (-0.02, -0.03, -0.01, 0.049, 0.02, "not shown"),  # no more than the seeds differ by
+    ],
+)
+def test_what_may_be_said_by_hand(mean, low, high, p, sd, reading):
+    group, found = Group("near", "text", "sasrec"), significance.Estimate(mean, low, high)
+    one = contrasts.Contrast(group, "end2end", "frozen", "hr@10", found, p, sd, capped=False)
+    assert one.reading == reading
+
+
 def test_any_two_runs_that_are_named_are_stated():
     """p is corrected for what is named."""
     base, better = np.zeros((1, 300)), np.zeros((1, 300))

@@ -105,23 +105,43 @@ def test_a_user_whose_rank_and_list_are_both_uncertain_is_scored_once(monkeypatc
     assert sum(scored) == 30
 
 
-@pytest.mark.parametrize(("near", "k"), [(10, 10), (2, 2), (2, 1), (30, 1)])
-def test_scores_that_float32_takes_for_equal_are_told_apart(near, k):
-    """So many items a user lie within the tolerance: float32 finds them in any order.
-
-    The best of 30 may not even be among the 9 (1 + SPARE) that a search for 1 finds.
-    """
-    queries, items, _, candidates = domain(4, users=30, n_items=30 * near)
+def test_scores_that_float32_takes_for_equal_are_told_apart():
+    """Ten items a user lie within the tolerance: float32 finds them in any order."""
+    queries, items, _, candidates = domain(4, users=30)
     rng = np.random.default_rng(0)
     candidates[:] = np.arange(len(items)) > 0
     direction = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     for user in range(30):
-        apart = rng.uniform(-1, 1, near) / 32 * search.TOLERANCE
-        first = near * user + 1
-        items[first : first + near] = (9 * (1 + apart))[:, None] * direction[user]
+        apart = rng.uniform(-1, 1, 10) * search.TOLERANCE
+        items[10 * user + 1 : 10 * user + 11] = (9 * (1 + apart))[:, None] * direction[user]
     held = held_out(np.ones(30, int), [[]] * 30)
-    lists = search.retrieve(queries, items, held, candidates, k, k).lists
-    np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, k))
+    lists = search.retrieve(queries, items, held, candidates, 10, 10).lists
+    np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, 10))
+
+
+@pytest.mark.parametrize(
+    ("second", "last", "expected", "is_certain"),
+    [
+        (0.995, 0.5, 3, True),  # items 2 and 3 are within the tolerance: float64 has 3 before 2
+        (0.98, 0.5, 2, True),  # 3 is not: float32 suffices
+        (0.985, 0.985, 2, True),  # whatever was not found is as far
+        (0.995, 0.995, 2, False),  # what was not found may be as close as the last one found
+    ],
+)
+def test_what_float32_may_have_wrong_by_hand(second, last, expected, is_certain):
+    """The best of the 9 found for k = 1 (with SPARE), the tolerance being 0.01.
+
+    The search gave item 2 a score of 1 and item 3 one of `second`; in float64 they are 1 and 1.001.
+    """
+    items = np.array([[0], [0.1], [1], [1.001], *[[0.1]] * 6], np.float32)
+    found = np.array([[2, 3, 1, 4, 5, 6, 7, 8, 9]])
+    scores = np.array([[1, second, *[last] * 7]], np.float32)
+    chunk = scoring.Chunk(
+        np.ones((1, 1), np.float32), items, found, scores, np.zeros((1, 9), bool),
+        np.array([0.01]), False,
+    )  # fmt: skip
+    listed, certain = recommended.of_search(chunk, 1)
+    assert (listed.tolist(), certain.tolist()) == ([[expected]], [is_certain])
 
 
 def test_what_is_found_suffices_where_nothing_is_tied(monkeypatch):
