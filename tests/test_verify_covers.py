@@ -6,7 +6,7 @@ import pytest
 import typer
 from PIL import Image
 
-from pipeline.download import release, verify
+from pipeline.download import cover_check, release, verify
 from stages import verify as stage
 from tests.download import truncate_cover
 
@@ -17,6 +17,17 @@ def test_the_decoding_of_covers_can_be_a_sample_or_left_out(download, verified):
     assert verified(covers="none")[1]["Whole"]["takes"] == "?"
     assert verified(covers="sample:2")[1]["Whole"]["covers broken"].endswith(" of 2")
     assert verified(covers="sample:99")[1]["Whole"]["covers broken"] == "1 of 6"
+
+
+def test_a_sample_of_covers_is_drawn_once_for_all(download):
+    covers, items = release.covers_folder(download, "Whole"), [f"v{i}" for i in range(1, 7)]
+    samples = []
+    for _ in range(5):
+        known = {}
+        checked = cover_check.check("Whole", covers, items, 3, 64, 1, known)
+        assert checked.decoded == len(known) == 3, "none is drawn twice"
+        samples.append([*known])
+    assert samples == [samples[0]] * 5
 
 
 def test_shared_covers_are_decoded_once(download, verified, monkeypatch):

@@ -39,6 +39,16 @@ def test_a_difference_is_paired_by_user():
     assert lower.reading == "lower"
 
 
+def test_a_difference_is_one_of_the_test():
+    """Runs that hit 0.2 and 0.5 of each user's test, and 0.9 of validation alike."""
+    found = []
+    for run, hits in [("frozen", 0.2), ("end2end", 0.5)]:
+        of = {"valid": np.full((1, 30), 0.9), "test": np.full((1, 30), hits)}
+        values = {(part, metric): of[part] for part in of for metric in results.METRICS}
+        found.append(Result(run, False, values, {}, {}, {}))
+    assert [one.difference.mean for one in state(*found)] == pytest.approx([0.5 - 0.2] * 2)
+
+
 def test_p_is_corrected_for_all_differences():
     rng = np.random.default_rng(1)
     base = rng.random((1, 300))

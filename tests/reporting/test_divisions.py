@@ -79,5 +79,10 @@ def test_users_are_those_of_the_values_whatever_their_order_on_disk(world):
     path = world.root / "evaluate/near-text-sasrec/users.parquet"
     pl.read_parquet(path).reverse().write_parquet(path)
     group = results.Group("near", "text", "sasrec")
+    known = results.load(world.root / "evaluate", group, ["frozen"], set()).results["frozen"]
+    path = world.root / "evaluate/near-text-sasrec/ranks.parquet"
+    pl.read_parquet(path).reverse().write_parquet(path)
     outcome = results.load(world.root / "evaluate", group, ["frozen"], set())
+    for key, values in outcome.results["frozen"].values.items():
+        np.testing.assert_array_equal(values, known.values[key])
     assert np.flatnonzero(divisions.by_occurrences(outcome)["0"]).tolist() == [0, 1, 2]
