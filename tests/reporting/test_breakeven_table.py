@@ -122,6 +122,8 @@ def test_a_difference_below_the_spread_of_the_seeds_is_not_shown(gather):
     one = point.differences["hr@10"]
     assert one.p < 0.001 and one.difference.low > 0
     assert one.reading == "not shown"
+    (cells, _, _) = rows(breakeven.document([point], "curve.png"), "40")
+    assert cells[3].endswith("] ± 0.00")  # two seeds of frozen, though they agree
 
 
 def test_the_csv_has_a_row_a_run_metric_and_seed(gather):
@@ -168,10 +170,14 @@ NONE = "**No break-even is shown**: with 42 users, the most that were tried, `en
     ],
 )
 def test_the_verdict_is_the_least_number_from_which_on_all_are_higher(gather, known, begins, lines):
-    said = breakeven.verdict(gather(dict(zip((40, 41, 42), known, strict=True))))
+    points = gather(dict(zip((40, 41, 42), known, strict=True)))
+    said = breakeven.verdict(points)
     assert said.startswith(begins)
     if lines is not None:
         assert said.splitlines()[2:] == lines
+    for point in points:  # NDCG@10 has no say
+        point.differences["ndcg@10"] = point.differences["ndcg@10"]._replace(p=1.0)
+    assert breakeven.verdict(points) == said
 
 
 def test_no_conclusion_is_drawn_from_a_capped_run(gather):
