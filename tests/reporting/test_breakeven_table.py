@@ -147,6 +147,16 @@ LOWER = {"id": 4, "frozen": 30, "end2end": 10}
 NONE = "**No break-even is shown**: with 42 users, the most that were tried, `end2end` is not shown"
 
 
+def test_the_numbers_are_those_of_the_test(gather):
+    """Validation would be 90 % everywhere, more than any number of the test."""
+    points = gather({40: HIGHER})
+    for result in points[0].outcome.results.values():
+        for metric in ("hr@10", "ndcg@10"):
+            result.estimates["valid", metric] = significance.Estimate(0.9, 0.9, 0.9)
+    assert breakeven.table(points)["high"].max() < 0.9
+    assert "90.00" not in breakeven.scores(points, "hr@10")
+
+
 @pytest.mark.parametrize(
     ("known", "begins", "lines"),
     [
@@ -189,6 +199,8 @@ def test_no_conclusion_is_drawn_from_a_capped_run(gather):
     assert cells[7] == "capped" and cells[4].endswith("†") and cells[5].endswith("†")
     assert not cells[3].endswith("†") and not rows(text, "40")[0][4].endswith("†")
     assert captions.CAPPED in text
+    differences = breakeven.table(points).filter(run="end2end - frozen")
+    assert differences["capped"].to_list() == [False, False, True, True]
 
 
 def test_names_are_no_markup(gather):
