@@ -267,3 +267,19 @@ def test_runs_are_named_in_the_order_of_every_table_with_id_first():
     fewer = changed({"runs.frozen_transfer": ["frozen_zeroshot"], "runs.end2end": []}).runs
     assert "frozen_transfer" not in fewer.names(["harbor"])
     assert "end2end" not in fewer.names(["harbor"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sources", "encodes"),
+    [
+        ({}, ["harbor"], True),
+        ({"end2end": []}, ["harbor"], True),
+        ({"end2end": [], "end2end_transfer": []}, ["harbor"], True),  # the source's own training
+        ({"end2end": [], "pretrain_end2end": []}, ["harbor"], True),
+        ({"end2end": []}, [], False),  # without a source nothing starts from it
+        ({"end2end": [], "pretrain_end2end": [], "end2end_transfer": []}, ["harbor"], False),
+    ],
+)
+def test_runs_tell_whether_an_encoder_trains(changes, sources, encodes):
+    runs = changed({f"runs.{field}": listed for field, listed in changes.items()}).runs
+    assert runs.encodes(sources) == encodes

@@ -7,7 +7,7 @@ import typer
 import typer.testing
 
 from pipeline.data import files
-from pipeline.download import release
+from pipeline.download import cover_check, release, survey, verify
 from stages import verify as stage
 from tests.download import truncate_cover
 
@@ -149,9 +149,66 @@ def test_of_an_item_table_alone_that_differs_it_is_said(download, verified):
     assert "the 6 items that occur in interactions are as many as published" in said
 
 
+def test_a_broken_first_line_spoils_itself_alone(download, verified):
+    pairs = release.folder(download, "Whole") / "Whole_pair.csv"
+    pairs.write_text("oops\n" + pairs.read_text())
+    _, found, said = verified(dataset=["Whole"])
+    assert (found["Whole"]["interactions"], found["Whole"]["broken lines"]) == ("24", "1")
+    assert "Whole_pair.csv, line 1: 1 columns where line 1 has 3" in said
+
+
+def test_a_title_of_two_lines_is_one_item_in_a_broken_download_too(download, verified):
+    folder = release.folder(download, "Whole")
+    replace(folder / "Whole_item.csv", '"a, v6"', '"a,\nv6"')
+    break_line(folder)
+    _, found, _ = verified(dataset=["Whole"])
+    assert (found["Whole"]["items"], found["Whole"]["broken lines"]) == ("6", "1")
+
+
+def test_pairs_with_timestamps_go_before_a_behaviour_file_in_a_broken_download_too(
+    download, verified
+):
+    folder = release.folder(download, "Whole")
+    (folder / "Whole_behaviour.tsv").write_text("u1\tv1 v2\n")
+    break_line(folder)
+    _, found, _ = verified(dataset=["Whole"])
+    assert found["Whole"]["columns"] == "item,user"
+    assert found["Whole"]["interactions"] == "23 (not 24)"
+
+
+def test_estimates_by_hand():
+    """6 items of which 1 has no cover, read in 3 s, covers decoded at 10 a second."""
+    found = survey.Survey(
+        users=4, items=[*"abcdef"], interactions=24, used=6, columns="", unknown=0, broken=0,
+        faults=[], warnings=[], seconds=3.0,
+    )  # fmt: skip
+    covers = cover_check.Checked(["a"], {}, decoded=5, rate=10.0, fault="")
+    assert verify.needed_seconds(found, covers) == 2 * 3 + 5 / 10
+    assert verify.needed_seconds(found, covers._replace(rate=0.0)) is None
+    texts, pictures, vectors = 6 * 100, 6 * 3 * 20 * 20, 6 * 2 * 768 * 4
+    assert verify.needed_bytes(found, size=20) == 24 * 4 + 4 * 20 + texts + pictures + vectors
+    published = release.Published(4, 6, 24, release.SOURCES)
+    for on_disk, size, seconds, time in [
+        (999_999_999, "1000.0 MB", 3.0, "6 s"), (10**9, "1.00 GB", 45.0, "1.5 min"),
+    ]:  # fmt: skip
+        cells = verify.report(
+            "x", published, found._replace(seconds=seconds), covers, on_disk, 20, None
+        ).cells
+        shown = dict(zip(verify.HEADER, cells, strict=True))
+        assert (shown["on disk"], shown["takes"]) == (size, time)
+
+
+def test_five_of_what_is_missing_are_named(download, verified):
+    for cover in [*release.covers_folder(download, "Whole").iterdir()]:
+        cover.rename(cover.with_name(f"of_another_{cover.name}"))
+    *_, said = verified(dataset=["Whole"])
+    assert "6 items have no cover: v1, v2, v3, v4, v5 and 1 more; unpack" in said
+
+
 def test_a_broken_behaviour_file_is_counted_line_by_line(download, verified):
     behaviour = release.folder(download, "Plain") / "Plain_behaviour.tsv"
-    behaviour.write_text(behaviour.read_text() + "u3\t\nu4\n")
+    text = behaviour.read_text().replace("v1 v2", "v1  v2", 1)  # two blanks part no third item
+    behaviour.write_text(text + "u3\t\nu4\n")
     status, found, said = verified()
     assert (status, found["Plain"]["users"], found["Plain"]["interactions"]) == (1, "2", "8")
     assert found["Plain"]["broken lines"] == "2"

@@ -7,7 +7,7 @@ import pytest
 import typer
 from PIL import Image
 
-from pipeline.download import release, verify
+from pipeline.download import cover_check, release, verify
 from stages import verify as stage
 from tests.download import truncate_cover
 
@@ -31,6 +31,17 @@ def test_who_uses_texts_alone_needs_no_covers(download, verified):
     assert re.fullmatch(r"\d+ s", row["takes"])
     # 6 items less, each with 3 x 224^2 bytes of pixels and 4 x 768 of an embedding: 0.92 MB.
     assert (whole, row["needs"]) == ("0.9 MB", "0.0 MB")
+
+
+def test_a_sample_of_covers_is_drawn_once_for_all(download):
+    covers, items = release.covers_folder(download, "Whole"), [f"v{i}" for i in range(1, 7)]
+    samples = []
+    for _ in range(5):
+        known = {}
+        checked = cover_check.check("Whole", covers, items, 3, 64, 1, known)
+        assert checked.decoded == len(known) == 3, "none is drawn twice"
+        samples.append([*known])
+    assert samples == [samples[0]] * 5
 
 
 def test_shared_covers_are_decoded_once(download, verified, monkeypatch):

@@ -128,13 +128,12 @@ def _check_contents(lists: Lists) -> None:
         for modality in MODALITIES[content]:
             if modality not in lists.origins:
                 stop(f"contents: {lists.contents}", f"origins has no {modality} encoder")
-        for part in {*MODALITIES[content], content}:
-            lacking = [n for n in [*lists.sources, *lists.targets] if n not in listed[part]]
-            if lacking:
-                stop(
-                    f"contents: {lists.contents}, but domains.{part} lacks {lacking}",
-                    f"list them in domains.{part}, or take {content!r} out of contents",
-                )
+        lacking = [n for n in [*lists.sources, *lists.targets] if n not in listed[content]]
+        if lacking:
+            stop(
+                f"contents: {lists.contents}, but domains.{content} lacks {lacking}",
+                f"list them in domains.{content}, or take {content!r} out of contents",
+            )
 
 
 def _check_runs(lists: Lists) -> None:

@@ -27,8 +27,8 @@ def save(folder: Path, prepared: Prepared) -> None:
     for name, table, schema in (("items", prepared.items, ITEMS), ("users", prepared.users, USERS)):
         whole = table.match_to_schema(schema).rechunk()  # pages would end where its chunks do
         whole.write_parquet(folder / f"{name}.parquet")
-    np.save(folder / "sequences.npy", prepared.sequences.items.astype(np.int32, copy=False))
-    np.save(folder / "offsets.npy", prepared.sequences.offsets.astype(np.int64, copy=False))
+    np.save(folder / "sequences.npy", prepared.sequences.items)
+    np.save(folder / "offsets.npy", prepared.sequences.offsets)
 
 
 def load(folder: Path) -> Prepared:

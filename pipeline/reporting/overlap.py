@@ -69,8 +69,7 @@ def measure(source: Catalogue, target: Catalogue) -> Overlap:
 
 
 def _is_in(values: pl.Series, others: pl.Series) -> np.ndarray:
-    known = others.drop_nulls().unique()
-    return values.is_in(known.implode()).fill_null(value=False).to_numpy()
+    return values.is_in(others.unique().implode()).fill_null(value=False).to_numpy()
 
 
 def _texts(prepared: Prepared) -> pl.Series:

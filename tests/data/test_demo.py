@@ -25,13 +25,24 @@ def test_the_chain_is_a_distribution_in_every_state():
     np.testing.assert_allclose(chain.sum(axis=1), 1.0)
 
 
+def test_the_chain_by_hand():
+    """From taste 0 on to taste 3 with 0.70, to 1 with 0.18, to any with 0.12; a style stays."""
+    moves = demo.chain()[0].reshape(demo.TASTES, demo.STYLES)  # of taste 0 and style 0
+    any_taste, any_style = 0.12 / 12, 0.2 / 4
+    assert moves[3, 0] == pytest.approx((any_taste + 0.70) * (any_style + 0.8))
+    assert moves[3, 1] == pytest.approx((any_taste + 0.70) * any_style)
+    assert moves[1, 0] == pytest.approx((any_taste + 0.18) * (any_style + 0.8))
+    assert moves[0, 0] == pytest.approx(any_taste * (any_style + 0.8))
+
+
 def test_next_item_by_hand():
-    # Items 0 and 1 share state 0, item 2 is alone in state 1; the user is at 0 and has had it.
-    catalogue = demo.Catalogue(np.array([0, 0, 1]), np.array([5.0, 2.0, 1.0]))
+    """Items 0 and 1 are of taste 0, item 2 is of taste 3; the user is at 0 and has had it.
+
+    Of the same style 0.12 / 12 of the moves stay, and 0.12 / 12 + 0.70 lead from 0 to 3.
+    """
+    catalogue = demo.Catalogue(np.array([0, 0, 3 * demo.STYLES]), np.array([5.0, 2.0, 1.0]))
     chances = demo.next_item(catalogue, np.array([0]), np.array([[True, False, False]]))
-    stay, move = demo.chain()[0, 0], demo.chain()[0, 1]
-    expected = [0.0, stay / (stay + move), move / (stay + move)]  # one unseen item each
-    np.testing.assert_allclose(chances, [expected])
+    np.testing.assert_allclose(chances, [[0.0, 1 / 72, 71 / 72]])  # one unseen item each
 
 
 def test_users_follow_the_distribution_they_are_said_to():
@@ -48,12 +59,12 @@ def test_users_follow_the_distribution_they_are_said_to():
 
 
 def test_oracle_by_hand():
-    # 12 items; user 0 had 0, then 1 (held out), user 1 had all others and then 11.
+    # 12 items, and one nobody had; user 0 had 0, then 1 (held out), user 1 all others, then 11.
     path = np.full((2, demo.LONGEST), -1)
     path[0, :2] = [0, 1]
     path[1, :11] = [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]
-    final = np.zeros((2, 12))
-    final[0, 1:] = [0.01, *[0.099] * 10]  # the one held out is the least likely of eleven
+    final = np.zeros((2, 13))
+    final[0, 1:12] = [0.01, *[0.099] * 10]  # the one held out is the least likely of eleven
     final[1, [1, 11]] = [0.4, 0.6]
     answer = demo.oracle(path, final)
     assert answer["hr@10"] == pytest.approx((10 * 0.099 + 1.0) / 2)
@@ -159,6 +170,28 @@ def test_a_title_names_its_taste_first_and_its_maker_last():
         assert own in words[state // demo.STYLES][far.words]
         assert maker not in words[state // demo.STYLES]
         assert any(maker in other[far.words] for other in words)
+
+
+def test_domains_of_one_seed_are_drawn_apart_and_far_shares_half_its_words(raw):
+    def titles(name):
+        (table,) = raw.glob(f"*/{name}/{name}_item.csv")
+        return pl.read_csv(table, has_header=False, infer_schema=False).to_series(2).to_list()
+
+    assert len({tuple(titles(name)) for name in demo.DIALECTS}) == 4  # though of one size
+    own, far = ({*demo.invented_words()[0][demo.DIALECTS[n].words]} for n in ("harbor", "far"))
+    assert (len(own), len(far), len(own & far)) == (4, 4, 2)
+
+
+def test_the_log_has_every_walk_in_the_order_of_time():
+    path = np.stack(
+        [np.random.default_rng(user).permutation(30)[: demo.LONGEST] for user in (0, 1)]
+    )
+    path[1, 7:] = -1  # user 1 has 7 items
+    log = demo.pairs(path, [f"v{item}" for item in range(30)], "h", np.random.default_rng(2))
+    assert log["timestamp"].is_sorted()
+    for user, length in enumerate((demo.LONGEST, 7)):
+        walked = [f"v{item}" for item in path[user, :length]]
+        assert log.filter(user=f"h{user}")["item"].to_list() == walked
 
 
 def test_covers_of_a_style_are_alike_and_of_another_not():

@@ -43,6 +43,17 @@ def test_times_order_however_far_apart_they_are(far):
     assert (found.first.tolist(), found.last.tolist()) == ([-2 * far] * 2, [2 * far - 1] * 2)
 
 
+@pytest.mark.parametrize("span", [2**61 - 1, 2**61])
+def test_neither_a_time_nor_a_users_number_runs_over_its_bits(span):
+    """3 users take 2 of 63 bits, so that 61 are left: 2^61 would be another user's first moment."""
+    found = ordered([
+        ("w", "c", span), ("w", "b", 1), ("w", "a", 0), ("v", "a", span), ("v", "c", 1),
+        ("v", "b", 0), ("u", "b", span), ("u", "a", 1), ("u", "c", 0),
+    ])  # fmt: skip
+    assert histories(found) == {"u": [3, 1, 2], "v": [2, 3, 1], "w": [1, 2, 3]}
+    assert not found.is_tied.any()
+
+
 def test_repeats_by_hand():
     rows = [("u", item, time) for item, time in [("a", 1), ("b", 1), ("a", 1), ("a", 2), ("a", 1)]]
     found = ordered([*rows, ("v", "a", 1), ("v", "a", 1)])

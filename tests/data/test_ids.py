@@ -42,5 +42,7 @@ def test_a_number_far_above_the_rest_is_an_id_as_any_other():
 
 
 def test_two_columns_have_codes_of_their_own():
-    ids.encode(pl.Series(["b", "a"]))
-    assert ids.names(ids.encode(pl.Series(["c"]))).to_list() == ["c"]
+    first = ids.encode(pl.Series(["b", "a"]))
+    second = ids.encode(pl.Series(["c"]))  # while the first is there
+    assert ids.names(second).to_list() == ["c"]
+    assert ids.names(first).to_list() == ["b", "a"]

@@ -21,8 +21,8 @@ def test_blame_names_the_line_and_the_rule(tmp_path):
 
 def test_blame_begins_at_a_line(tmp_path):
     file = tmp_path / "x.csv"
-    file.write_text("head\n\nbad\n")
-    with pytest.raises(Stop, match=r"line 3: bad$"):
+    file.write_text("head\nbad\nworse\n")
+    with pytest.raises(Stop, match=r"line 2: bad$"):
         lines.blame(file, lambda row: row[0], first=2)
 
 

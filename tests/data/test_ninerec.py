@@ -57,6 +57,15 @@ def test_ids_that_are_known_of_neither_column_leave_it_to_likeness(tmp_path):
     assert (raw.columns, raw.warnings) == ("item,user,timestamp", [])
 
 
+def test_columns_that_are_as_like_the_items_are_taken_as_published(tmp_path):
+    """Both columns hold 1 and 2 of 12 items; NineRec's files begin with the item."""
+    items = "".join(f"{i},,t\n" for i in range(1, 13))
+    raw = ninerec.read(ninerec_folder(tmp_path, items, "1,2,5\n2,1,6\n"), "en")
+    assert rows(raw) == [("1", "2", 5), ("2", "1", 6)]
+    assert raw.columns == "item,user,timestamp"
+    assert "every id of either column is an item's id" in raw.warnings[0]
+
+
 def test_a_name_is_no_pattern(tmp_path):
     ninerec_folder(tmp_path / "a[1]", pairs="v1,u9,1\n", name="xzzy")
     for folder in ("a[1]", "a1"):

@@ -52,8 +52,9 @@ def test_timestamps_may_have_points_and_exponents(tmp_path):
 
 
 def test_timestamps_with_fractions_are_kept_in_millionths(tmp_path):
-    raw = plain.read(folder(tmp_path, "u a 1.5\nu b 1.25\nu c 2\n"), "en")
-    assert [time for *_, time in rows(raw)] == [1_500_000, 1_250_000, 2_000_000]
+    text = "u a 1.5\nu b 1.25\nu c 2\nu d 1.000001\n"  # 1.000001 * 1e6 is 1000000.9999999999
+    raw = plain.read(folder(tmp_path, text), "en")
+    assert [time for *_, time in rows(raw)] == [1_500_000, 1_250_000, 2_000_000, 1_000_001]
     assert raw.warnings == ["D.txt: timestamps have fractions, and were taken in millionths"]
 
 
@@ -64,10 +65,13 @@ def test_quotes_are_letters(tmp_path):
 
 def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
     made = folder(tmp_path, "u a\nu b\nu c\n")
-    (made / "D_item.csv").write_text("b,题,two\na,,one\n")
+    (made / "D_item.csv").write_text("b,题,two\na,,one\nb,,again\n")
     raw = plain.read(made, "en")
     assert raw.items.rows() == [("b", "two", None), ("a", "one", None)]
     assert raw.has_texts
+    assert raw.warnings == [
+        "D_item.csv: 1 duplicate item rows, the first of each id was kept; ids: 'b'"
+    ]
     assert events.numbers(raw.interactions, raw.items["id"]).tolist() == [2, 1, 0]
 
 
@@ -94,6 +98,7 @@ def test_an_item_table_gives_texts_and_decides_what_is_known(tmp_path):
         (b"u a 1\nv b \n", r"line 2: the timestamp '' is not a number"),
         (b"u a 1\nv b nan\n", r"line 2: the timestamp 'nan' is not a number"),
         (b"u a 1\nv b 1e300\n", r"line 2: the timestamp '1e300' is not a number"),
+        (b"u a 0.5\nv b -1e13\n", r"D\.txt: some timestamps have fractions, and others are above"),
         (b"u a 0.5\nv b 1e13\n", r"D\.txt: some timestamps have fractions, and others are above"),
         (b"u a\nv \xff\n", r"line 2: byte 0xff at place 3 is not UTF-8; convert the file \(iconv"),
         (

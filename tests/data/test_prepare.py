@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -45,6 +46,7 @@ def test_a_small_domain_by_hand(tmp_path):
     assert domain.users.rows() == [("u1", 5, 6), ("u2", 11, 12)]
     assert domain.items.row(0) == ("v1", "title, 1", None)
     assert (domain.items.schema, domain.users.schema) == (tables.ITEMS, tables.USERS)
+    assert [column.dtype for column in domain.sequences] == [np.int32, np.int64]
     assert counts == prepare.Counts(12, 0, 0, 0, 0, 0, (101, 112))
 
 
@@ -69,9 +71,10 @@ def test_behaviour_keeps_its_order_and_repeats(tmp_path):
 
 
 def test_short_users_are_dropped_and_counted(tmp_path):
-    domain, counts = prepared(tmp_path, pairs=PAIRS + "v1,u0,1\nv2,u0,2\nv3,u9,1\n")
+    domain, counts = prepared(tmp_path, pairs=PAIRS + "v1,u0,1\nv2,u0,2\nv3,u9,999\n")
     assert domain.users["id"].to_list() == ["u1", "u2"]
     assert (counts.read, counts.short_users, counts.short_interactions) == (15, 2, 3)
+    assert counts.times == (101, 112)  # of the interactions kept
 
 
 @pytest.mark.parametrize(("what", "kept", "dropped"), [("keep", 8, 0), ("drop", 6, 2)])
@@ -91,11 +94,11 @@ def test_dropping_duplicates_can_make_a_user_too_short(tmp_path):
 
 def test_unknown_items_stop_with_file_row_and_rule(tmp_path):
     with pytest.raises(Stop) as stop:
-        prepared(tmp_path, pairs=PAIRS + "../../x,u1,5\nv13,u1,6\nv13,u2,7\n")
+        prepared(tmp_path, pairs=PAIRS + "v13,u1,5\n../../x,u1,6\nv13,u2,7\n")
     assert "D_pair.csv: 3 of 15 interactions (20.00%) are with 2 items that the item" in str(
         stop.value
     )
-    assert "more than prepare.max_unknown = 0.00% allows: '../../x' (row 13), 'v13' (row 14)" in (
+    assert "more than prepare.max_unknown = 0.00% allows: 'v13' (row 13), '../../x' (row 14)" in (
         str(stop.value)
     )
     assert "columns were read as item,user,timestamp" in str(stop.value)
@@ -103,7 +106,7 @@ def test_unknown_items_stop_with_file_row_and_rule(tmp_path):
 
 def test_unknown_items_below_the_limit_are_dropped_and_counted(tmp_path):
     domain, counts = prepared(tmp_path, pairs=PAIRS + "v13,u1,6\n", max_unknown=0.1)
-    assert (counts.unknown, len(histories(domain)["u1"])) == (1, 6)
+    assert (counts.read, counts.unknown, len(histories(domain)["u1"])) == (13, 1, 6)
 
 
 def test_missing_texts_stop_with_the_list(tmp_path):
@@ -178,7 +181,8 @@ def drawn(folder, most, seed=0, pairs=None):
 
 def test_a_sample_is_as_if_the_file_held_these_users_alone(tmp_path):
     domain, counts = drawn(tmp_path / "sample", 7)
-    assert (len(domain.users), counts.drawn_from, counts.short_users) == (7, 30, 1)
+    assert (len(domain.users), counts.drawn_from) == (7, 30)
+    assert (counts.short_users, counts.short_interactions) == (1, 4)  # u0, drawn or not
 
     kept = set(domain.users["id"])
     pairs = [line for line in crowd() if line.split(",")[1] in kept]

@@ -13,6 +13,14 @@ def test_the_format_picks_the_reader(tmp_path):
     assert len(readers.read("ninerec", ninerec_folder(tmp_path), "en", TABLE).interactions) == 12
 
 
+@pytest.mark.parametrize("kind", ["ninerec", "plain"])
+@pytest.mark.parametrize(("language", "text"), [("zh", "题1"), ("en", "title, 1")])
+def test_texts_are_in_the_language_that_is_asked_for(tmp_path, kind, language, text):
+    folder = ninerec_folder(tmp_path)
+    (folder / "D.txt").write_text("u1 v1\n")
+    assert readers.read(kind, folder, language, TABLE).items["text"][0] == text
+
+
 KINDS = {
     "pair.csv": "ninerec", "behaviour.tsv": "ninerec", "events.csv": "table",
     "events.parquet": "table", "D.txt": "plain", "D.inter": "recbole",

@@ -48,6 +48,19 @@ def test_fields_stand_in_any_order_under_any_name(tmp_path):
     assert raw.items.rows() == [("a", 'A "big" film', "a.jpg"), ("b", "B", "")]
 
 
+def test_a_name_may_hold_a_colon_and_the_file_a_byte_order_mark(tmp_path):
+    inter = "\ufeff" + INTER.replace("user_id:", "user:id:")
+    raw = recbole.read(folder(tmp_path, inter), columns(user="user:id"))
+    assert [user for user, *_ in rows(raw)] == ["u1", "u2", "u1"]
+
+
+def test_a_link_keeps_its_own_name(tmp_path):
+    made = folder(tmp_path)
+    made.rename(tmp_path / "store")
+    made.symlink_to(tmp_path / "store")
+    assert len(recbole.read(made, COLUMNS).interactions) == 3
+
+
 def test_texts_are_joined(tmp_path):
     raw = recbole.read(folder(tmp_path), columns(text=["title", "class"]))
     assert raw.items["text"].to_list() == ["A film. crime drama", "comedy"]

@@ -81,6 +81,18 @@ def test_the_metrics_that_select_are_those_at_the_cutoff():
     assert {name.partition("@")[2] for name in allowed} == {str(split.CUTOFF)}
 
 
+@pytest.mark.parametrize("of", [1, 2, 3])
+def test_the_parts_of_the_users_are_all_users_with_what_is_theirs(of):
+    rows = [[1, 2, 3, 4], [5, 6, 7], [8, 9, 10, 11, 12], [1, 3, 5], [2, 4, 6, 8]]
+    whole = split.split(sequences.from_rows(rows), 12, with_(min_items=3)).valid
+    parts = [split.part(whole, number, of) for number in range(of)]
+    for lists in ("histories", "masked"):
+        kept = [row for part in parts for row in rows_of(getattr(part, lists))]
+        assert kept == [row[:-2] for row in rows]
+    assert [item for part in parts for item in part.items.tolist()] == [3, 6, 11, 3, 6]
+    assert {len(part.items) for part in parts} <= {5 // of, -(-5 // of)}
+
+
 @given(
     st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=12), min_size=1, max_size=5),
     st.integers(3, 9),

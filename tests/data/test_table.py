@@ -98,10 +98,19 @@ def test_without_a_timestamp_the_file_is_in_order(tmp_path):
     EVENTS.write_csv(tmp_path / "events.csv")
     GOODS.write_csv(tmp_path / "goods.csv")
     raw = table.read(tmp_path, with_(TABLE, timestamp="", text=["name"]))
+    assert raw.has_texts
     frame = raw.interactions
     assert frame["timestamp"].to_list() == [0, 0, 0]
     assert frame["line"].to_list() == [2, 3, 4]
     assert (raw.timed, raw.columns) == (False, "who,what")
+
+
+def test_without_columns_of_text_none_is_missing(tmp_path):
+    EVENTS.write_csv(tmp_path / "events.csv")
+    GOODS.write_csv(tmp_path / "goods.csv")
+    raw = table.read(tmp_path, with_(TABLE, text=[]))
+    assert not raw.has_texts
+    assert raw.items["text"].to_list() == [None] * 3
 
 
 @pytest.mark.parametrize(

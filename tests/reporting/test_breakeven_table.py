@@ -122,15 +122,17 @@ def test_a_difference_below_the_spread_of_the_seeds_is_not_shown(gather):
     one = point.differences["hr@10"]
     assert one.p < 0.001 and one.difference.low > 0
     assert one.reading == "not shown"
+    (cells, _, _) = rows(breakeven.document([point], "curve.png"), "40")
+    assert cells[3].endswith("] ± 0.00")  # two seeds of frozen, though they agree
 
 
 def test_the_csv_has_a_row_a_run_metric_and_seed(gather):
-    points = gather(TWO | {40: {"id": 4, "frozen": [8, 12], "end2end": [20, 30]}}, seeds=(7, 9))
+    points = gather(TWO | {40: {"id": 4, "frozen": [8, 12], "end2end": [20, 30]}}, seeds=(9, 7))
     csv = pl.read_csv(io.StringIO(breakeven.table(points).write_csv()), schema=breakeven.SCHEMA)
     assert len(csv) == 2 * (3 * 2 * (1 + 2) + 2)
     known = csv.filter(users=40, run="frozen", metric="hr@10").sort("seed")
     assert known["seed"].to_list() == [None, 7, 9]
-    assert known["mean"].to_list() == pytest.approx([10 / 40, 8 / 40, 12 / 40])
+    assert known["mean"].to_list() == pytest.approx([10 / 40, 12 / 40, 8 / 40])
     assert known["sd"].to_list()[0] == pytest.approx(0.1 / 2**0.5)
     assert known["seconds"].to_list() == [50.0, None, None]
     assert (known["low"] < known["mean"]).all() and (known["mean"] < known["high"]).all()
@@ -143,6 +145,16 @@ def test_the_csv_has_a_row_a_run_metric_and_seed(gather):
 HIGHER, EQUAL = {"id": 4, "frozen": 10, "end2end": 30}, {"id": 4, "frozen": 20, "end2end": 20}
 LOWER = {"id": 4, "frozen": 30, "end2end": 10}
 NONE = "**No break-even is shown**: with 42 users, the most that were tried, `end2end` is not shown"
+
+
+def test_the_numbers_are_those_of_the_test(gather):
+    """Validation would be 90 % everywhere, more than any number of the test."""
+    points = gather({40: HIGHER})
+    for result in points[0].outcome.results.values():
+        for metric in ("hr@10", "ndcg@10"):
+            result.estimates["valid", metric] = significance.Estimate(0.9, 0.9, 0.9)
+    assert breakeven.table(points)["high"].max() < 0.9
+    assert "90.00" not in breakeven.scores(points, "hr@10")
 
 
 @pytest.mark.parametrize(
@@ -168,10 +180,14 @@ NONE = "**No break-even is shown**: with 42 users, the most that were tried, `en
     ],
 )
 def test_the_verdict_is_the_least_number_from_which_on_all_are_higher(gather, known, begins, lines):
-    said = breakeven.verdict(gather(dict(zip((40, 41, 42), known, strict=True))))
+    points = gather(dict(zip((40, 41, 42), known, strict=True)))
+    said = breakeven.verdict(points)
     assert said.startswith(begins)
     if lines is not None:
         assert said.splitlines()[2:] == lines
+    for point in points:  # NDCG@10 has no say
+        point.differences["ndcg@10"] = point.differences["ndcg@10"]._replace(p=1.0)
+    assert breakeven.verdict(points) == said
 
 
 def test_no_conclusion_is_drawn_from_a_capped_run(gather):
@@ -183,6 +199,8 @@ def test_no_conclusion_is_drawn_from_a_capped_run(gather):
     assert cells[7] == "capped" and cells[4].endswith("†") and cells[5].endswith("†")
     assert not cells[3].endswith("†") and not rows(text, "40")[0][4].endswith("†")
     assert captions.CAPPED in text
+    differences = breakeven.table(points).filter(run="end2end - frozen")
+    assert differences["capped"].to_list() == [False, False, True, True]
 
 
 def test_names_are_no_markup(gather):

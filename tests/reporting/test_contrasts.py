@@ -46,6 +46,16 @@ def test_a_difference_is_paired_by_user():
     assert lower.reading == "lower"
 
 
+def test_a_difference_is_one_of_the_test():
+    """Runs that hit 0.2 and 0.5 of each user's test, and 0.9 of validation alike."""
+    found = []
+    for run, hits in [("frozen", 0.2), ("end2end", 0.5)]:
+        of = {"valid": np.full((1, 30), 0.9), "test": np.full((1, 30), hits)}
+        values = {(part, metric): of[part] for part in of for metric in results.METRICS}
+        found.append(Result(run, False, values, {}, {}, {}))
+    assert [one.difference.mean for one in state(*found)] == pytest.approx([0.5 - 0.2] * 2)
+
+
 def test_p_is_corrected_for_all_differences():
     rng = np.random.default_rng(1)
     base = rng.random((1, 300))
@@ -106,6 +116,24 @@ def test_a_large_effect_stays_shown_among_hundreds_of_differences(monkeypatch):
     assert claimed == [("t0", "end2end - frozen")] * 2
     one = next(one for one in stated if one.reading == "higher")
     assert one.p == pytest.approx(2**-39 * 400)
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "p", "sd", "reading"),
+    [
+        (0.02, 0.01, 0.03, 0.049, None, "higher"),
+        (-0.02, -0.03, -0.01, 0.049, None, "lower"),
+        (0.02, 0.01, 0.03, 0.05, None, "not shown"),  # p must be below 5 %
+        (0.02, 0.0, 0.04, 0.049, None, "not shown"),  # the interval holds 0
+        (-0.02, -0.04, 0.0, 0.049, None, "not shown"),
+        (-0.02, -0.03, -0.01, 0.049, 0.019, "lower"),
+        (-0.02, -0.03, -0.01, 0.049, 0.02, "not shown"),  # no more than the seeds differ by
+    ],
+)
+def test_what_may_be_said_by_hand(mean, low, high, p, sd, reading):
+    group, found = Group("near", "text", "sasrec"), significance.Estimate(mean, low, high)
+    one = contrasts.Contrast(group, "end2end", "frozen", "hr@10", found, p, sd, capped=False)
+    assert one.reading == reading
 
 
 def test_any_two_runs_that_are_named_are_stated():

@@ -1,5 +1,7 @@
-from pipeline.reporting import cost_tables
+from pipeline.data import files
+from pipeline.reporting import cost_tables, costs
 from pipeline.reporting.markdown import NOTHING
+from pipeline.reporting.results import Group
 from tests.reporting.conftest import rows
 
 
@@ -9,6 +11,7 @@ def test_costs_with_and_without_what_they_stand_on(world):
     world.cost("embed/near-text", seconds=5.0)
     world.cost("embed/old-text", seconds=10.0)
     world.cost("embed/dropped-text", seconds=5.0)  # a domain that params.yaml no longer lists
+    world.cost("near-text-sasrec/frozen_zeroshot", seconds=9.0, users_per_second=3.0)
     text = world.report()
     share = 5 + cost_tables.SPENT.index("with its share of pre-training")
 
@@ -30,6 +33,35 @@ def test_costs_with_and_without_what_they_stand_on(world):
     ]  # fmt: skip
     assert rows(text, "embed/near-text")[0][1] == "5.0 s"
     assert "dropped-text" not in text
+
+
+def test_what_is_done_on_the_source_is_shared_within_a_content_and_user_encoder(tmp_path):
+    """A share: the target's embedding, and the source's with its training over the targets."""
+    spent = {
+        "embed/old-text": 10.0, "embed/old-image": 20.0, "embed/near-text": 5.0,
+        "embed/far-text": 6.0, "embed/near-image": 7.0, "pretrain/old-text-frozen-sasrec": 100.0,
+        "pretrain/old-text-frozen-gru4rec": 60.0, "pretrain/old-image-frozen-sasrec": 40.0,
+    }  # fmt: skip
+    for name, seconds in spent.items():
+        files.write_json(tmp_path / f"{name}.json", {"seconds": seconds})
+    expected = {
+        Group("near", "text", "sasrec"): 5 + (10 + 100) / 2,
+        Group("far", "text", "sasrec"): 6 + (10 + 100) / 2,
+        Group("near", "image", "sasrec"): 7 + (20 + 40) / 1,
+        Group("near", "text", "gru4rec"): 5 + (10 + 60) / 1,
+    }
+    found = costs.load(tmp_path, [*expected], ["frozen_transfer"], ["old"])
+    assert found.shares == {(group, "frozen_transfer"): share for group, share in expected.items()}
+    assert {name: cost.seconds for name, cost in found.others.items()} == spent
+
+
+def test_what_several_runs_stand_on_says_its_rate_epochs_and_trials(world):
+    world.cost("embed/near-text", seconds=5.0, items_per_second=250.4)
+    world.cost("pretrain/old-text-end2end-sasrec", 1000.0, epochs=7, trials=3)
+    text = world.report()
+    assert rows(text, "embed/near-text")[0][4] == "250 items/s"
+    (source,) = rows(text, "pretrain/old-text-end2end-sasrec")
+    assert source[4:] == ["120 users/s", "2.50 GB", "1,000,000", "7", "3", "2 cores"]
 
 
 def test_the_search_and_the_phases_of_one_training_are_shown(world):

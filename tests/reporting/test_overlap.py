@@ -1,8 +1,11 @@
+import numpy as np
 import polars as pl
 import pytest
 
 from pipeline.data import files, sequences, tables
 from pipeline.reporting import overlap
+from pipeline.reporting import tables as report_tables
+from tests.reporting.conftest import rows
 
 
 def domain(texts, users, covers=None):
@@ -47,6 +50,17 @@ def test_an_item_is_shared_by_its_text_or_by_the_bytes_of_its_cover():
 def test_no_cover_is_shared_with_no_cover():
     shared = overlap.measure(domain(["a"], ["u1"], [None]), domain(["b"], ["u2"], [None]))
     assert shared.shared_items == 0
+
+
+def test_the_table_says_of_what_each_share_is():
+    is_known = np.repeat([True, False], [5, 3])
+    shared = overlap.Overlap(10, 1, 2, 3, users=8, shared_users=4, is_known=is_known)
+    assert rows(report_tables.overlap({"near": shared}), "near") == [
+        [
+            "near", "3 of 10 (30.0 %)", "1 of 10 (10.0 %)", "2 of 10 (20.0 %)",
+            "5 of 8 (62.5 %)", "4 of 8 (50.0 %)",
+        ]
+    ]  # fmt: skip
 
 
 def test_digests_are_read_where_there_are_any(tmp_path):

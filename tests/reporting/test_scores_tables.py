@@ -35,6 +35,12 @@ def test_runs_are_ranked_over_the_targets(world):
     )
 
 
+def test_a_run_that_was_capped_on_one_target_is_marked_where_ranks_are_averaged(world):
+    world.evaluate("near", capped=["end2end"])
+    (header,) = [row for row in rows(world.report(), "target") if row[1] == "id"]
+    assert [name for name in header if name.endswith("†")] == ["end2end†"]
+
+
 def test_one_target_gives_no_mean_rank(world):
     params.FILE.write_text(params.FILE.read_text().replace("[near, far]", "[near]"))
     assert "mean rank" not in world.report()

@@ -64,6 +64,18 @@ def test_popularity_by_hand(small):
     assert lists.tolist() == [[1, 2, 3, 4]] * 3  # nothing is masked
 
 
+def test_large_counts_one_apart_are_no_ties():
+    """Item 2 stands 1,000,001 times, item 1 once less: apart by less than float32 search tells."""
+    counts = [0, 1_000_000, 1_000_001]
+    train = sequences.Lists(
+        np.repeat(np.arange(3, dtype=np.int32), counts), np.array([0, sum(counts)])
+    )
+    nothing = sequences.from_rows([[]])
+    held_out = split.HeldOut(nothing, nothing, np.array([1], np.int32))
+    ranks = baselines.popularity(train, held_out, np.arange(3) > 0, 10, 0).ranks
+    assert (ranks.better.tolist(), ranks.tied.tolist()) == ([1], [1])
+
+
 def test_itemknn_by_hand(small):
     """Items 1 and 2 share both users, 3 and 4 their one user: cosines of 1 within, 0 between.
 
@@ -75,6 +87,20 @@ def test_itemknn_by_hand(small):
     assert ranks.better.tolist() == [2, 2, 0]
     assert ranks.tied.tolist() == [3, 3, 2]
     assert lists.tolist() == [[1, 2, 3], [1, 2, 3], [3, 4, 1]]
+
+
+@pytest.mark.parametrize("held_out", [4, 5])
+def test_sums_of_the_same_cosines_in_another_order_are_ties(held_out):
+    """Cosines of 1, 2, 3 to 4 are 1/√35, 2/√28, 4/√35, to 5 the same from the other end.
+
+    Items 1 and 3 have 5 users each, 2 has 4; 4 and 5 have 7.
+    """
+    rows = [[item, 4] for item, users in [(1, 1), (2, 2), (3, 4)] for _ in range(users)]
+    rows += [[item, 5] for item, users in [(1, 4), (2, 2), (3, 1)] for _ in range(users)]
+    history, nothing = sequences.from_rows([[1, 2, 3]]), sequences.from_rows([[]])
+    asked = split.HeldOut(history, nothing, np.array([held_out], np.int32))
+    ranks = baselines.itemknn(sequences.from_rows(rows), asked, np.arange(6) > 3, 10, 0).ranks
+    assert (ranks.better.tolist(), ranks.tied.tolist()) == ([0], [2])
 
 
 def test_itemknn_does_not_depend_on_its_chunks(monkeypatch, small):
@@ -133,3 +159,23 @@ def test_contentknn_finds_the_item_that_says_the_same(small):
     assert lists.tolist()[0] == [1, 2]
     both = baselines.contentknn([text, text], small.valid, small.candidates, 10, 2)
     np.testing.assert_array_equal(both.ranks, ranks)
+
+
+def test_contentknn_weighs_modalities_alike_whatever_their_scale():
+    """Cosines to item 1: of item 2 1 + 0, of item 3 0 + 0.6, of item 4 0.8 + 0.8."""
+    text = np.array([[0, 0], [2, 0], [3, 0], [0, 1], [0.8, 0.6]], np.float32)
+    image = 100 * np.array([[0, 0], [1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6]], np.float32)
+    nothing = sequences.from_rows([[]])
+    held_out = split.HeldOut(sequences.from_rows([[1]]), nothing, np.array([4], np.int32))
+    found = baselines.contentknn([text, image], held_out, np.arange(5) > 1, 10, 3)
+    assert found.lists.tolist() == [[4, 2, 3]]
+
+
+def test_contentknn_looks_at_the_last_ten_items():
+    """Item 1, the oldest of 11, says what 12 says; 13 says what the others do, 14 neither."""
+    text = np.zeros((15, 3), np.float32)
+    text[[1, 12], 0], text[[*range(2, 12), 13], 1], text[14, 2] = 1, 1, 1
+    history = sequences.from_rows([range(1, 12)])
+    held_out = split.HeldOut(history, history, np.array([12], np.int32))
+    ranks = baselines.contentknn([text], held_out, np.arange(15) > 0, 10, 0).ranks
+    assert (ranks.better.tolist(), ranks.tied.tolist()) == ([1], [2])  # 13; 12 and 14

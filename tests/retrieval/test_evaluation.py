@@ -126,11 +126,12 @@ def test_the_stage_looks_at_the_lists_of_the_test_users(world):
     for user in range(U):
         begin, end = divided.test.masked.offsets[user : user + 2]
         scores[user, divided.test.masked.items[begin:end]] = -np.inf
-    best = np.argsort(-scores, axis=1)[:, :5]
     own = found["catalogue"]["frozen"][1]
-    assert own["coverage@5"] == len(np.unique(best)) / N
-    counts = np.bincount(best.ravel(), minlength=N + 1)[1:]
-    assert own["gini@5"] == pytest.approx(catalogue.gini(counts))
+    for k in (5, 10):
+        best = np.argsort(-scores, axis=1)[:, :k]
+        assert own[f"coverage@{k}"] == len(np.unique(best)) / N
+        counts = np.bincount(best.ravel(), minlength=N + 1)[1:]
+        assert own[f"gini@{k}"] == pytest.approx(catalogue.gini(counts))
     for seeds in found["catalogue"].values():
         for one in seeds:
             assert {*one} == {"coverage@5", "gini@5", "coverage@10", "gini@10"}
@@ -145,6 +146,24 @@ def test_the_stage_says_of_each_user_what_results_are_divided_by(world):
     train = [item for row in rows for item in row[:-2]]
     assert users["occurrences"].to_list() == [train.count(row[-1]) for row in rows]
     assert users["history"].to_list() == [len(row) - 1 for row in rows]  # none is cut
+
+
+@pytest.mark.parametrize("part", evaluation.PARTS)
+def test_recommenders_without_training_learn_from_the_train_parts_alone(part):
+    """All train parts are 1 2 3, then come 5 and 4: neither was seen, so they tie behind three.
+
+    The histories of the test hold 5 too: from these it would be better than 4, and score with it.
+    """
+    protocol = PROTOCOL.model_copy(update={"mask": "none", "catalogue": "window"})
+    divided = split.split(sequences.from_rows([[1, 2, 3, 5, 4]] * 3), 7, protocol)
+    nothing = np.zeros((8, 2), np.float32)
+    judged = evaluation.sanity(divided, [nothing], evaluation.Evaluation(cutoffs=[5]))
+    found = {one.run: evaluation.ranks_of(one.ranks.filter(split=part)) for one in judged}
+    for run, better, tied in [("popularity", 3, 2), ("itemknn", 3, 2), ("contentknn", 0, 5)]:
+        assert found[run].better.tolist() == [better] * 3
+        assert found[run].tied.tolist() == [tied] * 3
+    for one in judged:
+        assert one.catalogue["coverage@5"] == 5 / 5  # of the windows' items; 6 and 7 are in none
 
 
 def test_histories_are_counted_as_far_as_a_user_encoder_reads():
@@ -185,10 +204,13 @@ def test_a_missing_run_is_named(world):
     assert not (world / "out").exists()
 
 
-def test_vectors_of_other_data_are_refused(world):
+@pytest.mark.parametrize(
+    ("name", "rows"), [("queries_valid", U), ("queries_test", U), ("items", N + 1)]
+)
+def test_vectors_of_other_data_are_refused(world, name, rows):
     folder = world / "runs" / "here-id-sasrec" / "id"
-    np.save(folder / "queries_test.npy", np.zeros((U - 1, D), np.float32))
-    with pytest.raises(files.Stop, match=r"queries_test.npy has 39 rows.* asks for 40"):
+    np.save(folder / f"{name}.npy", np.zeros((rows - 1, D), np.float32))
+    with pytest.raises(files.Stop, match=rf"{name}.npy has {rows - 1} rows.* asks for {rows}"):
         vectors.load(folder, N, U)
 
 

@@ -258,11 +258,13 @@ def test_a_model_that_has_diverged_stops(world):
     assert not (world / "out").exists()
 
 
-def test_a_run_that_was_trained_on_another_window_is_not_exported(world):
-    set_protocol(world, window=20)
+@pytest.mark.parametrize(("window", "leaves"), [(20, 17), (6, 3)])
+def test_a_run_that_was_trained_on_another_window_is_not_exported(world, window, leaves):
+    set_protocol(world, window=window)
     with pytest.raises(
         files.Stop,
-        match=r"histories of 5 items, and protocol.window 20 .* leaves 17: .* to 8, or run",
+        match=rf"histories of 5 items, and protocol.window {window} .* leaves {leaves}: "
+        ".* to 8, or run",
     ):
         write(world)
     assert not (world / "out").exists()

@@ -11,9 +11,9 @@ from pipeline.retrieval import index
 
 @pytest.mark.parametrize(
     ("rank", "size", "gpus"),
-    [(None, None, [0, 1, 2]), ("1", None, [0, 1, 2]), ("1", "1", [0, 1, 2]), ("1", "2", [1]),
-     ("4", "8", [1])],
-    ids=["alone", "stray", "one of one", "own", "shared"],
+    [(None, None, [0, 1, 2]), ("1", None, [0, 1, 2]), ("1", "1", [0, 1, 2]), ("0", "2", [0]),
+     ("1", "2", [1]), ("4", "8", [1])],
+    ids=["alone", "stray", "one of one", "first", "own", "shared"],
 )  # fmt: skip
 def test_a_process_of_several_searches_on_its_own_gpu(monkeypatch, rank, size, gpus):
     used = []

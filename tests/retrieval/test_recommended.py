@@ -119,6 +119,31 @@ def test_scores_that_float32_takes_for_equal_are_told_apart():
     np.testing.assert_array_equal(lists, by_hand(queries, items, held, candidates, 10))
 
 
+@pytest.mark.parametrize(
+    ("second", "last", "expected", "is_certain"),
+    [
+        (0.995, 0.5, 3, True),  # items 2 and 3 are within the tolerance: float64 has 3 before 2
+        (0.98, 0.5, 2, True),  # 3 is not: float32 suffices
+        (0.985, 0.985, 2, True),  # whatever was not found is as far
+        (0.995, 0.995, 2, False),  # what was not found may be as close as the last one found
+    ],
+)
+def test_what_float32_may_have_wrong_by_hand(second, last, expected, is_certain):
+    """The best of the 9 found for k = 1 (with SPARE), the tolerance being 0.01.
+
+    The search gave item 2 a score of 1 and item 3 one of `second`; in float64 they are 1 and 1.001.
+    """
+    items = np.array([[0], [0.1], [1], [1.001], *[[0.1]] * 6], np.float32)
+    found = np.array([[2, 3, 1, 4, 5, 6, 7, 8, 9]])
+    scores = np.array([[1, second, *[last] * 7]], np.float32)
+    chunk = scoring.Chunk(
+        np.ones((1, 1), np.float32), items, found, scores, np.zeros((1, 9), bool),
+        np.array([0.01]), False,
+    )  # fmt: skip
+    listed, certain = recommended.of_search(chunk, 1)
+    assert (listed.tolist(), certain.tolist()) == ([[expected]], [is_certain])
+
+
 def test_what_is_found_suffices_where_nothing_is_tied(monkeypatch):
     """No exhaustive scoring, though the first masks are all among the best."""
     queries, items, _, candidates = domain(2)

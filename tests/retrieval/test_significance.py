@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -22,11 +23,22 @@ def test_the_interval_is_that_of_resampling_users_one_by_one():
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.005)
 
 
-def test_the_interval_has_the_width_that_theory_gives():
-    values = (generator().random(5000) < 0.1).astype(float)
-    found = significance.bootstrap(values, generator(1))
-    error = np.sqrt(0.1 * 0.9 / 5000)  # standard error of a share of 10 %
-    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+def test_the_interval_is_that_of_95_percent_that_theory_gives(monkeypatch):
+    """500 hits of 5,000 users: their number is binomial, between 459 and 542 with chance 95 %."""
+    monkeypatch.setattr(significance, "RESAMPLES", 400_000)  # 94 % would be 460 and 540
+    found = significance.bootstrap(np.repeat([1.0, 0.0], [500, 4500]), generator(1))
+    expected = stats.binom.ppf([0.025, 0.975], 5000, 0.1)
+    assert (5000 * found.low, 5000 * found.high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("numbers", [1, 3 * 7])
+def test_the_interval_does_not_depend_on_how_many_numbers_are_drawn_at_once(monkeypatch, numbers):
+    """3 different values: resamples are drawn one by one, and 7 by 7 with a rest."""
+    monkeypatch.setattr(significance, "RESAMPLES", 100)
+    values = generator().choice([0.0, 0.5, 1.0], 50)
+    expected = significance.bootstrap(values, generator(1))
+    monkeypatch.setattr(significance, "CHUNK_DRAWS", numbers)
+    assert significance.bootstrap(values, generator(1)) == expected
 
 
 def by_enumeration(differences):
@@ -83,6 +95,15 @@ def test_the_normal_limit_agrees_with_drawn_signs():
     drawn = np.mean(np.abs(signs @ np.abs(differences)) >= abs(differences.sum()))
     assert 0.001 < drawn < 0.2
     assert significance.sign_flip(differences) == pytest.approx(drawn, rel=0.15)
+
+
+def test_up_to_16_users_of_different_sizes_are_judged_exactly():
+    """2^16 sums are MOST_SUMS; of 17 users it is erfc(|sum| / sqrt(2 sum of squares))."""
+    differences = 2.0 ** -np.arange(17) * np.resize([1, 1, -1], 17)
+    few = differences[:16]
+    assert significance.sign_flip(few) == pytest.approx(by_enumeration(few), rel=1e-9)
+    z = abs(differences.sum()) / np.sqrt((differences**2).sum())
+    assert significance.sign_flip(differences) == pytest.approx(math.erfc(z / np.sqrt(2)))
 
 
 @pytest.mark.parametrize("users", range(1, 9))
