@@ -7,7 +7,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from pipeline.content import specification, text, text_models
+from pipeline.content import blocks, specification, text, text_models
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
@@ -55,6 +55,20 @@ def test_a_plain_hugging_face_folder_is_pooled_by_mean_or_as_told(bert, fetch):
     batch = content.batch(rows)
     hidden = by_cls.model[0].auto_model(**batch).last_hidden_state[:, 0]
     np.testing.assert_allclose(encode(by_cls, content, rows), hidden.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_texts_of_like_length_are_encoded_together(bert, fetch, monkeypatch, is_kept):
+    """Two at a time, of 3, 5, 3 and 5 tokens with the marks: no token of padding is computed."""
+    monkeypatch.setattr(blocks, "CHUNK", 2)
+    encoder, seen = fetch(str(bert), "text"), []
+    encoder.unfreeze(1)
+    content = TextContent(["dress", "the red dress", "hat", "the blue hat"], encoder)
+    batch = content.batch(np.array([1, 2, 3, 4]))
+    batch = encoder.prefix(batch) if is_kept else batch
+    encoder.blocks()[-1].register_forward_hook(lambda _, given, out: seen.append(out.shape[:2]))
+    encoder(batch)
+    assert seen == [(2, 5), (2, 3)]
 
 
 def test_a_vector_does_not_depend_on_its_batch(bert, fetch):

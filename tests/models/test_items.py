@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,6 +33,29 @@ def towers(world, fusion="sum", modality_dropout=0.0, modalities=("image", "text
     encoders = {m: world.encoders[m] for m in modalities}
     contents = {m: world.contents[m] for m in modalities}
     return frozen, items.EndToEndTower(encoders, contents, head, modality_dropout)
+
+
+def test_a_tower_encodes_items_of_like_length_together(world, monkeypatch):
+    """A GPU's encoders do not divide a batch: the tower gives them so many items at once."""
+    _, tower = towers(world, modalities=("text",))
+    content, given = tower.contents["text"], []
+    wanted = np.flatnonzero(content.present)
+    whole, batch = tower.content("text", wanted), content.batch
+    monkeypatch.setattr(content, "batch", lambda some: given.append(some.tolist()) or batch(some))
+    monkeypatch.setattr(tower, "bucket", lambda lengths: 2)
+    torch.testing.assert_close(tower.content("text", wanted), whole)
+    order = wanted[np.argsort(content.lengths[wanted], kind="stable")].tolist()
+    assert order != sorted(order), "lengths differ"
+    assert given == [order[first : first + 2] for first in range(0, len(order), 2)]
+
+
+@pytest.mark.parametrize(
+    ("where", "lengths", "expected"),
+    [("cuda", [3, 5, 3], items.BUCKET), ("cuda", [3, 3, 3], 3), ("cpu", [3, 5, 3], 3)],
+)
+def test_a_gpu_pads_a_bucket_to_one_length(where, lengths, expected):
+    tower = SimpleNamespace(where=torch.device(where))
+    assert items.EndToEndTower.bucket(tower, np.array(lengths)) == expected
 
 
 def model_of(tower):
