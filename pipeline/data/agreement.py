@@ -39,9 +39,8 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     _check_modalities(lists)
     _check_contents(lists)
     _check_runs(lists)
-    if "loss" in lists.training:
-        encodes = bool(lists.contents) and lists.runs.encodes(lists.sources)
-        kinds.check_loss(lists.training["loss"], encodes)
+    encodes = bool(lists.contents) and lists.runs.encodes(lists.sources)
+    kinds.check_loss(lists.training.get("loss"), encodes)
     _check_contrasts(lists.report.contrasts, lists.user_encoders)
 
 

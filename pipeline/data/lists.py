@@ -80,8 +80,8 @@ class Lists(Params):
     encoders: dict[Modality, Any]
     origins: dict[Modality, str]
     report: Reporting
-    training: dict[str, Any] = Field(default_factory=dict)  # its loss: not every run can take it
-    seeds: list[int] = Field(default_factory=list)
+    training: dict[str, Any]  # its loss: not every run can take it
+    seeds: list[int]
 
 
 def generated(flow: Path) -> list[str]:

@@ -132,7 +132,8 @@ def test_a_large_effect_stays_shown_among_hundreds_of_differences(monkeypatch):
 )
 def test_what_may_be_said_by_hand(mean, low, high, p, sd, reading):
     group, found = Group("near", "text", "sasrec"), significance.Estimate(mean, low, high)
-    one = contrasts.Contrast(group, "end2end", "frozen", "hr@10", found, p, sd, capped=False)
+    sides = (group, "end2end"), (group, "frozen")
+    one = contrasts.Contrast(*sides[0], *sides[1], "hr@10", found, p, sd, capped=False)
     assert one.reading == reading
 
 
