@@ -59,12 +59,17 @@ def test_timm_gives_the_librarys_own_features(vit, pack, fetch):
 @pytest.mark.parametrize("model", ["clip", "vit"])
 def test_another_size_is_built_and_kept(model, pack, fetch, request):
     folder = request.getfixturevalue(model)
-    preprocess = image.Preprocess(size=48, mean=[0.5] * 3, std=[0.5] * 3, interpolation="bilinear")
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    preprocess = image.Preprocess(size=48, mean=mean, std=std, interpolation="bilinear")
     library = {"clip": "open_clip", "vit": "timm"}[model]
     spec = specification.Spec(library=library, model=str(folder), preprocess=preprocess)
     encoder = fetch(spec, "image")
     assert encoder.spec.preprocess == preprocess
-    assert encode(encoder, ImageContent(pack, encoder), PRESENT).shape == (5, encoder.width)
+    content = ImageContent(pack, encoder)
+    assert encode(encoder, content, PRESENT).shape == (5, encoder.width)
+    of_channels = [torch.tensor(of).view(3, 1, 1) for of in (mean, std)]
+    expected = prepared(pack, 48, "bilinear", *of_channels)
+    torch.testing.assert_close(encoder.normalised(content.batch(PRESENT)), expected)
 
 
 @pytest.mark.parametrize("model", ["clip", "vit", "efficientnet"])

@@ -117,6 +117,16 @@ def test_a_users_query_is_the_one_after_the_last_item_whoever_else_is_asked_for(
         np.testing.assert_allclose(encoded[-1].numpy(), query, atol=1e-6)
 
 
+def test_queries_are_made_without_dropout():
+    settings = SASREC.model_copy(update={"dropout": 0.5})
+    tower, users = items.IdTower(N_ITEMS, WIDTH), Sasrec(WIDTH, LENGTH, settings)
+    model = recommender.Recommender(tower, users).train()
+    vectors = np.ones((N_ITEMS + 1, WIDTH), np.float32)
+    histories = sequences.from_rows([[1, 2, 3], [4]])
+    one, other = (model.train().queries(histories, vectors) for _ in range(2))
+    assert np.array_equal(one, other)
+
+
 def test_what_is_saved_is_what_was_learned(world, tmp_path):
     model = frozen(world, seed=1)
     recommender.save(tmp_path, model, {"width": WIDTH})

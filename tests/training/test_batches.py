@@ -147,6 +147,21 @@ def test_a_batch_follows_from_seed_epoch_and_step_alone(loss, masking):
         assert not is_equal(alone, changed)
 
 
+def test_each_draw_has_a_generator_of_its_own(monkeypatch):
+    """Of the first step too: NumPy takes a seed [a, b, 0] for [a, b]."""
+    states, real = [], np.random.default_rng
+
+    def noted(seed):
+        states.append(tuple(np.random.SeedSequence(seed).generate_state(4)))
+        return real(seed)
+
+    fed = feed([[1, 2, 3], [4, 5]], 9, "bce", masking=Masking(share=0.4, last=0.2))
+    monkeypatch.setattr(np.random, "default_rng", noted)
+    fed.batch(1, 0)
+    # The order of users; what is hidden; the negatives; which modalities are hidden.
+    assert len(states) == len(set(states)) == 4
+
+
 def test_a_user_with_one_training_item_has_nothing_to_predict_and_is_left_out():
     fed = feed([[1, 2], [3], [4, 5]], n_items=6, n_users=1)
     assert fed.steps == 2
