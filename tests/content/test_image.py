@@ -72,6 +72,22 @@ def test_another_size_is_built_and_kept(model, pack, fetch, request):
     torch.testing.assert_close(encoder.normalised(content.batch(PRESENT)), expected)
 
 
+def test_a_models_own_preprocessing_is_taken_and_else_that_of_clip():
+    spec = specification.Spec(library="timm", model="x")
+    own = {"size": (32, 32), "mean": (0.1,) * 3, "std": (0.2,) * 3, "interpolation": "bilinear"}
+    assert image.resolved(spec, own).preprocess.model_dump() == {
+        "size": 32, "mean": [0.1] * 3, "std": [0.2] * 3, "interpolation": "bilinear",
+    }  # fmt: skip
+    assert image.resolved(spec, {}).preprocess.model_dump() == {
+        "size": 224,
+        "mean": [0.48145466, 0.4578275, 0.40821073],
+        "std": [0.26862954, 0.26130258, 0.27577711],
+        "interpolation": "bicubic",
+    }
+    with pytest.raises(files.Stop, match=r"'x' reads images of \(32, 48\); only squares are supp"):
+        image.resolved(spec, {"size": (32, 48)})
+
+
 @pytest.mark.parametrize("model", ["clip", "vit", "efficientnet"])
 def test_a_vector_does_not_depend_on_its_batch(model, pack, fetch, request):
     encoder = fetch(str(request.getfixturevalue(model)), "image").double()
@@ -215,6 +231,9 @@ def test_the_digest_is_that_of_the_covers_in_their_order(pack, clip, fetch):
     assert ImageContent(pack._replace(pixels=changed), encoder).digest() != digest
     rows = pack.rows.copy()
     rows[1], rows[2] = rows[2], rows[1]
+    assert ImageContent(pack._replace(rows=rows), encoder).digest() != digest
+    # The same covers in the same order, that of item 4 being item 3's.
+    rows = np.array([-1, 0, 1, 2, -1, 3, -1, 4], dtype=np.int32)
     assert ImageContent(pack._replace(rows=rows), encoder).digest() != digest
 
 

@@ -57,6 +57,20 @@ def test_a_plain_hugging_face_folder_is_pooled_by_mean_or_as_told(bert, fetch):
     np.testing.assert_allclose(encode(by_cls, content, rows), hidden.detach(), atol=1e-6)
 
 
+def test_a_models_own_prompt_stands_before_each_text(bert, fetch, tmp_path):
+    prompts = {"query": "blue ", "passage": "the old "}
+    model = SentenceTransformer(
+        str(bert), device="cpu", prompts=prompts, default_prompt_name="passage"
+    )
+    model.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    encoder = fetch(str(tmp_path / "prompted"), "text")
+    found = encode(encoder, TextContent(["red dress", "shoe"], encoder), [1, 2])
+    np.testing.assert_allclose(found, model.encode(["red dress", "shoe"]), atol=1e-6)
+    plain = fetch(str(bert), "text", "plain")
+    told = TextContent(["the old red dress", "the old shoe"], plain)
+    np.testing.assert_allclose(found, encode(plain, told, [1, 2]), atol=1e-6)
+
+
 def test_a_vector_does_not_depend_on_its_batch(bert, fetch):
     encoder = fetch(str(bert), "text").double()
     content = TextContent(TEXTS, encoder)

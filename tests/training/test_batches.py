@@ -289,11 +289,16 @@ def test_an_item_nobody_met_is_not_drawn_however_the_shares_add_up():
     settings = NEGATIVES.model_copy(update={"popularity": 0.3})
     sampler = negatives.Sampler(np.arange(1, 10_001), counts, settings)
 
-    class Largest:
-        def random(self, size):
-            return np.full(size, np.nextafter(1.0, 0.0))
+    class Always:
+        def __init__(self, number):
+            self.number = number
 
-    assert sampler.draw(Largest(), 1).tolist() == [9_999]
+        def random(self, size):
+            return np.full(size, self.number)
+
+    assert sampler.draw(Always(np.nextafter(1.0, 0.0)), 1).tolist() == [9_999]
+    first_unmet = negatives.Sampler(np.arange(1, 4), np.array([0, 0, 5, 5]), settings)
+    assert first_unmet.draw(Always(0.0), 1).tolist() == [2]
 
 
 def test_negatives_by_popularity_are_drawn_by_their_share():
