@@ -113,6 +113,13 @@ def test_tuned_encoders_are_written_as_encoders_are_and_give_the_items_written(
     assert store.load(target.embedded).keys() == model.tower.encoders.keys()
 
 
+def test_items_that_are_no_candidates_have_vectors_too(target, public, tmp_path):
+    made = work("id", target, public)
+    made.split = made.split._replace(candidates=np.arange(N_ITEMS + 1) == 3)
+    outputs.write_vectors(tmp_path, made, made.start(0))
+    assert np.load(tmp_path / "items.npy").any(1).tolist() == [False, *[True] * N_ITEMS]
+
+
 def row(epoch, phase, hr=0.0, ndcg=0.0):
     return schedule.Row(epoch, phase, 0.5, hr, ndcg, 0.01)
 
