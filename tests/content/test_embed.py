@@ -141,6 +141,17 @@ def test_covers_of_another_item_table_stop(clip, pack, fetch, tmp_path, monkeypa
             embed.content(encoder, tmp_path, tmp_path)
 
 
+def test_an_items_text_is_that_of_its_row(bert, fetch, tmp_path):
+    encoder = fetch(str(bert), "text")
+    table = pl.DataFrame({"id": ["a", "b", "c"], "text": ["shoe", None, "red dress"]})
+    table.write_parquet(tmp_path / "items.parquet")
+    content = embed.content(encoder, tmp_path, None)
+    assert content.present.tolist() == [False, True, False, True]
+    for item, text in [(1, "shoe"), (3, "red dress")]:
+        ids = content.batch(np.array([item]))["input_ids"].tolist()
+        assert ids == encoder.tokenise([text])
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_its_encoders_vectors(bert, clip, pack, fetch, tmp_path, monkeypatch):

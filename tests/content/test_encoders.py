@@ -172,6 +172,15 @@ def test_a_written_folder_may_be_the_public_encoder_of_another_run(bert, fetch, 
     assert specification.inherit(wider).max_tokens == 9
 
 
+def test_what_an_entry_leaves_out_is_the_folders_own_but_where_it_came_from(tmp_path):
+    options = {"pad_type": "same"}
+    came = {"weights": "a.safetensors", "revision": "0123abc"}
+    written = specification.Spec(library="timm", model="m", options=options, **came)
+    files.write_text(tmp_path / specification.FILE, written.model_dump_json())
+    entry = specification.Spec(library="timm", model=str(tmp_path))
+    assert specification.inherit(entry) == entry.model_copy(update={"options": options})
+
+
 def test_the_folder_says_the_whole_specification(clip, fetch, tmp_path):
     fetch(str(clip), "image")
     said = json.loads((tmp_path / "encoder" / "encoder.json").read_text())

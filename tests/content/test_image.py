@@ -1,6 +1,7 @@
 """Covers: what the libraries themselves compute, whatever else is in the batch."""
 
 import importlib
+import shutil
 import warnings
 from pathlib import Path
 
@@ -45,6 +46,38 @@ def test_open_clip_gives_the_whole_models_image_features(clip, pack, fetch):
     assert encoder.spec.preprocess.model_dump() == {
         "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic",
     }  # fmt: skip
+
+
+def test_a_model_with_quick_gelu_keeps_it(clip, pack, fetch, tmp_path):
+    folder = shutil.copytree(clip, tmp_path / "quick")
+    config = files.read_json(folder / "open_clip_config.json")
+    config["model_cfg"]["quick_gelu"] = True
+    files.write_json(folder / "open_clip_config.json", config)
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    with torch.inference_mode():
+        expected = model.encode_image(prepared(pack, 32, "bicubic", 0.5, 0.25)).numpy()
+    encoder, plain = fetch(str(folder), "image"), fetch(str(clip), "image", "plain")
+    found = encode(encoder, ImageContent(pack, encoder), PRESENT)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - encode(plain, ImageContent(pack, plain), PRESENT)).max() > 1e-4
+
+
+@pytest.mark.parametrize(("tag", "is_quick"), [("openai", True), ("laion2b_s34b_b79k", False)])
+def test_weights_that_were_trained_with_quick_gelu_are_asked_for_with_it(
+    tag, is_quick, monkeypatch
+):
+    asked = {}
+
+    def create(*_, **told):
+        asked.update(told)
+        raise RuntimeError("no download here")
+
+    monkeypatch.setattr(open_clip, "create_model", create)
+    with pytest.raises(files.Stop, match="no download here"):
+        open_clip_images.OpenClipEncoder.fetch(
+            specification.resolve(f"open_clip:ViT-B-32/{tag}", "image")
+        )
+    assert (asked["pretrained"], asked["force_quick_gelu"]) == (tag, is_quick)
 
 
 def test_timm_gives_the_librarys_own_features(vit, pack, fetch):
