@@ -28,6 +28,17 @@ def test_a_cost_names_the_devices_of_all_processes(monkeypatch):
     assert device.name(CPU) == f"2 x {one}"
 
 
+def test_contents_stay_on_a_gpu_that_has_room_for_more(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 9000))  # free, of all
+    where = torch.device("cuda")
+    assert [device.has_room(where, size) for size in (399, 401)] == [True, False]
+    assert not device.has_room(CPU, 1)
+
+
+def test_the_memory_of_a_process_is_counted_in_bytes():
+    assert device.peak_memory(CPU) > 50 * 2**20  # as torch alone takes
+
+
 @pytest.mark.parametrize(
     ("where", "items", "advice", "fix"),
     [

@@ -19,6 +19,8 @@ from tests.memory import out_of_memory
 def test_every_item_has_the_encoders_vector(bert, fetch, many, tmp_path):
     encoder = fetch(str(bert), "text")
     content = TextContent(many, encoder)
+    encoder.unfreeze("all")
+    encoder.train()  # whose dropout must not act
     run(embed.Job(encoder, content), tmp_path)
 
     found = store.load(tmp_path / "out")["text"]
@@ -55,7 +57,7 @@ def test_batches_hold_like_lengths_and_no_pad_beyond_them(bert, fetch, many):
     assert (np.diff(content.lengths[items]) <= 0).all()
 
 
-def test_the_passport_tells_what_changed_and_nothing_else(bert, clip, pack, fetch):
+def test_the_passport_tells_what_changed_and_nothing_else(bert, clip, pack, fetch, monkeypatch):
     def passport(encoder, content):
         return embed.passport(embed.Job(encoder, content), CPU)
 
@@ -77,6 +79,9 @@ def test_the_passport_tells_what_changed_and_nothing_else(bert, clip, pack, fetc
     pixels[0, 0, 0] = 255 - pixels[0, 0, 0]
     other = passport(seeing, ImageContent(pack._replace(pixels=pixels), seeing))
     assert {key for key in seen if other[key] != seen[key]} == {"inputs"}
+    monkeypatch.setattr(device, "precision", lambda _: torch.bfloat16)
+    faster = passport(seeing, ImageContent(pack, seeing))
+    assert {key: faster[key] for key in seen if faster[key] != seen[key]} == {"dtype": "bfloat16"}
 
 
 def test_several_modalities_get_a_joint_passport(bert, clip, pack, fetch, tmp_path):
@@ -120,13 +125,31 @@ def test_too_little_memory_names_the_batch_and_what_to_try(batch, fix, tmp_path,
 
 def test_covers_of_another_item_table_stop(clip, pack, fetch, tmp_path, monkeypatch):
     encoder = fetch(str(clip), "image")
-    items = pl.DataFrame({"id": ["a"], "text": ["b"], "cover": ["c"]})
-    items.write_parquet(tmp_path / "items.parquet")
+
+    def write(n):
+        items = pl.DataFrame({"id": ["a"] * n, "text": ["b"] * n, "cover": ["c"] * n})
+        items.write_parquet(tmp_path / "items.parquet")
+
+    write(1)
     with pytest.raises(files.Stop, match="give --covers"):
         embed.content(encoder, tmp_path, None)
     monkeypatch.setattr(embed.covers, "load", lambda _: pack)
-    with pytest.raises(files.Stop, match=r"covers of 7 items, but .* has 1. Run the stage covers"):
-        embed.content(encoder, tmp_path, tmp_path)
+    for n in (1, 9):
+        write(n)
+        message = rf"covers of 7 items, but .* has {n}. Run the stage covers"
+        with pytest.raises(files.Stop, match=message):
+            embed.content(encoder, tmp_path, tmp_path)
+
+
+def test_an_items_text_is_that_of_its_row(bert, fetch, tmp_path):
+    encoder = fetch(str(bert), "text")
+    table = pl.DataFrame({"id": ["a", "b", "c"], "text": ["shoe", None, "red dress"]})
+    table.write_parquet(tmp_path / "items.parquet")
+    content = embed.content(encoder, tmp_path, None)
+    assert content.present.tolist() == [False, True, False, True]
+    for item, text in [(1, "shoe"), (3, "red dress")]:
+        ids = content.batch(np.array([item]))["input_ids"].tolist()
+        assert ids == encoder.tokenise([text])
 
 
 @pytest.mark.gpu

@@ -153,6 +153,15 @@ def test_a_tuned_encoder_comes_back_as_it_was(model, fetch, pack, request, tmp_p
     assert files.sha256(tmp_path / "twin") == files.sha256(tmp_path / "tuned")
 
 
+def test_what_was_tokenised_before_changes_nothing_that_is_written(bert, fetch, tmp_path):
+    encoder = fetch(str(bert), "text")
+    tokenizer = encoder.tokenizer.backend_tokenizer
+    tokenizer.enable_truncation(max_length=4)
+    tokenizer.enable_padding(length=9)
+    encoders.save(encoder, tmp_path / "again")
+    assert files.sha256(tmp_path / "again") == files.sha256(tmp_path / "encoder")
+
+
 def test_a_written_folder_may_be_the_public_encoder_of_another_run(bert, fetch, tmp_path):
     spec = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
     first = fetch(spec, "text")
@@ -161,6 +170,15 @@ def test_a_written_folder_may_be_the_public_encoder_of_another_run(bert, fetch, 
     assert encoders.weights(again) == encoders.weights(first)
     wider = first.spec.model_copy(update={"model": str(tmp_path / "encoder"), "max_tokens": 9})
     assert specification.inherit(wider).max_tokens == 9
+
+
+def test_what_an_entry_leaves_out_is_the_folders_own_but_where_it_came_from(tmp_path):
+    options = {"pad_type": "same"}
+    came = {"weights": "a.safetensors", "revision": "0123abc"}
+    written = specification.Spec(library="timm", model="m", options=options, **came)
+    files.write_text(tmp_path / specification.FILE, written.model_dump_json())
+    entry = specification.Spec(library="timm", model=str(tmp_path))
+    assert specification.inherit(entry) == entry.model_copy(update={"options": options})
 
 
 def test_the_folder_says_the_whole_specification(clip, fetch, tmp_path):

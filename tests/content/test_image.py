@@ -1,6 +1,7 @@
 """Covers: what the libraries themselves compute, whatever else is in the batch."""
 
 import importlib
+import shutil
 import warnings
 from pathlib import Path
 
@@ -47,6 +48,38 @@ def test_open_clip_gives_the_whole_models_image_features(clip, pack, fetch):
     }  # fmt: skip
 
 
+def test_a_model_with_quick_gelu_keeps_it(clip, pack, fetch, tmp_path):
+    folder = shutil.copytree(clip, tmp_path / "quick")
+    config = files.read_json(folder / "open_clip_config.json")
+    config["model_cfg"]["quick_gelu"] = True
+    files.write_json(folder / "open_clip_config.json", config)
+    model = open_clip.create_model(f"local-dir:{folder}").eval()
+    with torch.inference_mode():
+        expected = model.encode_image(prepared(pack, 32, "bicubic", 0.5, 0.25)).numpy()
+    encoder, plain = fetch(str(folder), "image"), fetch(str(clip), "image", "plain")
+    found = encode(encoder, ImageContent(pack, encoder), PRESENT)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.abs(found - encode(plain, ImageContent(pack, plain), PRESENT)).max() > 1e-4
+
+
+@pytest.mark.parametrize(("tag", "is_quick"), [("openai", True), ("laion2b_s34b_b79k", False)])
+def test_weights_that_were_trained_with_quick_gelu_are_asked_for_with_it(
+    tag, is_quick, monkeypatch
+):
+    asked = {}
+
+    def create(*_, **told):
+        asked.update(told)
+        raise RuntimeError("no download here")
+
+    monkeypatch.setattr(open_clip, "create_model", create)
+    with pytest.raises(files.Stop, match="no download here"):
+        open_clip_images.OpenClipEncoder.fetch(
+            specification.resolve(f"open_clip:ViT-B-32/{tag}", "image")
+        )
+    assert (asked["pretrained"], asked["force_quick_gelu"]) == (tag, is_quick)
+
+
 def test_timm_gives_the_librarys_own_features(vit, pack, fetch):
     model = timm.create_model(f"local-dir:{vit}", pretrained=True).eval()
     with torch.inference_mode():
@@ -59,12 +92,33 @@ def test_timm_gives_the_librarys_own_features(vit, pack, fetch):
 @pytest.mark.parametrize("model", ["clip", "vit"])
 def test_another_size_is_built_and_kept(model, pack, fetch, request):
     folder = request.getfixturevalue(model)
-    preprocess = image.Preprocess(size=48, mean=[0.5] * 3, std=[0.5] * 3, interpolation="bilinear")
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    preprocess = image.Preprocess(size=48, mean=mean, std=std, interpolation="bilinear")
     library = {"clip": "open_clip", "vit": "timm"}[model]
     spec = specification.Spec(library=library, model=str(folder), preprocess=preprocess)
     encoder = fetch(spec, "image")
     assert encoder.spec.preprocess == preprocess
-    assert encode(encoder, ImageContent(pack, encoder), PRESENT).shape == (5, encoder.width)
+    content = ImageContent(pack, encoder)
+    assert encode(encoder, content, PRESENT).shape == (5, encoder.width)
+    of_channels = [torch.tensor(of).view(3, 1, 1) for of in (mean, std)]
+    expected = prepared(pack, 48, "bilinear", *of_channels)
+    torch.testing.assert_close(encoder.normalised(content.batch(PRESENT)), expected)
+
+
+def test_a_models_own_preprocessing_is_taken_and_else_that_of_clip():
+    spec = specification.Spec(library="timm", model="x")
+    own = {"size": (32, 32), "mean": (0.1,) * 3, "std": (0.2,) * 3, "interpolation": "bilinear"}
+    assert image.resolved(spec, own).preprocess.model_dump() == {
+        "size": 32, "mean": [0.1] * 3, "std": [0.2] * 3, "interpolation": "bilinear",
+    }  # fmt: skip
+    assert image.resolved(spec, {}).preprocess.model_dump() == {
+        "size": 224,
+        "mean": [0.48145466, 0.4578275, 0.40821073],
+        "std": [0.26862954, 0.26130258, 0.27577711],
+        "interpolation": "bicubic",
+    }
+    with pytest.raises(files.Stop, match=r"'x' reads images of \(32, 48\); only squares are supp"):
+        image.resolved(spec, {"size": (32, 48)})
 
 
 @pytest.mark.parametrize("model", ["clip", "vit", "efficientnet"])
@@ -211,6 +265,9 @@ def test_the_digest_is_that_of_the_covers_in_their_order(pack, clip, fetch):
     assert ImageContent(pack._replace(pixels=changed), encoder).digest() != digest
     rows = pack.rows.copy()
     rows[1], rows[2] = rows[2], rows[1]
+    assert ImageContent(pack._replace(rows=rows), encoder).digest() != digest
+    # The same covers in the same order, that of item 4 being item 3's.
+    rows = np.array([-1, 0, 1, 2, -1, 3, -1, 4], dtype=np.int32)
     assert ImageContent(pack._replace(rows=rows), encoder).digest() != digest
 
 

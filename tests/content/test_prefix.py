@@ -134,6 +134,20 @@ def test_what_is_kept_is_used_again_while_only_the_top_differs(
     assert len(calls) == 4, "other texts"
 
 
+def test_what_is_kept_is_of_one_specification_and_precision(pack, request, tmp_path, monkeypatch):
+    encoder, content = made("bert", pack, request)
+    encoder.float().unfreeze(1)
+    calls = counted(monkeypatch)
+    prefix.keep(encoder, content, tmp_path, CPU, "auto")
+    encoder.spec = encoder.spec.model_copy(update={"max_tokens": 5})
+    prefix.keep(encoder, content, tmp_path, CPU, "auto")
+    assert len(calls) == 2, "cut elsewhere, with the same weights and texts"
+    monkeypatch.setattr(device, "precision", lambda _: torch.bfloat16)
+    kept = prefix.keep(encoder, content, tmp_path, CPU, "auto")
+    assert len(calls) == 3, "another precision"
+    assert kept.flat.dtype == torch.bfloat16
+
+
 def test_filling_again_gives_the_same_bytes(pack, request, tmp_path):
     encoder, content = made("bert", pack, request)
     encoder.unfreeze(1)

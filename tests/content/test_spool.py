@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from pipeline.content import embed, spool
+from pipeline.content import embed, spool, store
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
@@ -42,7 +42,9 @@ def test_a_killed_embed_goes_on_to_the_same_bytes(
         run(embed.Job(encoder, Dying()), tmp_path / "killed")
     assert not (tmp_path / "killed" / "out").exists()
     capsys.readouterr()
+    files.write_json(next((tmp_path / "killed").rglob("seconds-0.json")), 1000.0)
     run(job, tmp_path / "killed")
+    assert files.read_json(tmp_path / "killed" / "cost.json")["seconds"] > 1000
 
     done = calls // 2 * 4
     assert f"embed text: {done} items are done already" in capsys.readouterr().err
@@ -89,6 +91,31 @@ def test_a_broken_shard_is_made_again(kept, bert, fetch, many, tmp_path, monkeyp
     shard.write_bytes(shard.read_bytes()[:kept])
     embed.embed(job, about, tmp_path / "b", tmp_path / "shards", CPU, 2)
     assert folder_bytes(tmp_path / "a") == folder_bytes(tmp_path / "b")
+
+
+def test_shards_of_another_batch_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool, "SHARD", 1)  # as large as a batch
+    job = embed.Job(Repeating(), Said(7))
+
+    def die(*_):
+        raise KilledError
+
+    with monkeypatch.context() as killed, pytest.raises(KilledError):
+        killed.setattr(embed.store, "save", die)
+        run(job, tmp_path, MACHINE.model_copy(update={"embed_batch": 4}))
+    # By four the second shard is items 5, 6, 7; by three as many others, 4, 5, 6.
+    run(job, tmp_path, MACHINE.model_copy(update={"embed_batch": 3}))
+    assert store.load(tmp_path / "out")["text"].vectors[:, 0].tolist() == [*range(8)]
+
+
+def test_processes_work_at_the_same_time_and_a_shard_of_another_length_is_none(tmp_path):
+    made = spool.Spool(tmp_path, np.arange(1, 5), batch=4)
+    for rank, seconds in enumerate([3.0, 5.0, 4.0]):
+        files.write_json(tmp_path / f"seconds-{rank}.json", seconds)
+    assert made.seconds() == 5
+    for n, missing in [(3, [0]), (4, [])]:
+        np.save(tmp_path / "00000.npy", np.zeros((n, 2), np.float32))
+        assert made.missing() == missing
 
 
 def test_a_kill_right_after_the_last_shard_leaves_its_seconds(bert, fetch, tmp_path, monkeypatch):

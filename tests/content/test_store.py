@@ -57,8 +57,19 @@ def test_a_dimension_that_varies_little_but_does_vary_keeps_its_own_deviation():
     assert store.statistics(vectors, np.array([False, True, True])).sd[1] == pytest.approx(0.02)
 
 
+def test_a_dimension_that_varies_by_less_than_a_hundredth_of_the_scale_says_nothing():
+    # The scale is sqrt((1 + s^2) / 2), 0.707: 0.008 is more than a hundredth of it, 0.006 is less.
+    for sd, is_own in [(0.008, True), (0.006, False)]:
+        vectors = np.array([[0, 0], [1, sd], [-1, -sd]], dtype=np.float32)
+        found = store.statistics(vectors, np.array([False, True, True]))
+        assert found.sd[1] == pytest.approx(sd if is_own else found.scale)
+
+
 def test_equal_vectors_have_unit_statistics():
     vectors = np.full((4, 2), 0.1, np.float32)
+    _, sd, scale = store.statistics(vectors, np.array([False, True, True, True]))
+    assert (sd.tolist(), scale) == ([1, 1], 1)
+    vectors[1] = np.nextafter(vectors[1], np.float32(1))  # equal but for rounding
     _, sd, scale = store.statistics(vectors, np.array([False, True, True, True]))
     assert (sd.tolist(), scale) == ([1, 1], 1)
 

@@ -1,6 +1,7 @@
 """Texts: the published vectors, whatever else is in the batch."""
 
 import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,20 @@ def test_texts_of_like_length_are_encoded_together(bert, fetch, monkeypatch, is_
     assert seen == [(2, 5), (2, 3)]
 
 
+def test_a_models_own_prompt_stands_before_each_text(bert, fetch, tmp_path):
+    prompts = {"query": "blue ", "passage": "the old "}
+    model = SentenceTransformer(
+        str(bert), device="cpu", prompts=prompts, default_prompt_name="passage"
+    )
+    model.save_pretrained(str(tmp_path / "prompted"), create_model_card=False)
+    encoder = fetch(str(tmp_path / "prompted"), "text")
+    found = encode(encoder, TextContent(["red dress", "shoe"], encoder), [1, 2])
+    np.testing.assert_allclose(found, model.encode(["red dress", "shoe"]), atol=1e-6)
+    plain = fetch(str(bert), "text", "plain")
+    told = TextContent(["the old red dress", "the old shoe"], plain)
+    np.testing.assert_allclose(found, encode(plain, told, [1, 2]), atol=1e-6)
+
+
 def test_a_vector_does_not_depend_on_its_batch(bert, fetch):
     encoder = fetch(str(bert), "text").double()
     content = TextContent(TEXTS, encoder)
@@ -98,13 +113,40 @@ def test_an_item_without_text_has_no_batch(bert, fetch):
     assert not nothing.present.any()
 
 
-def test_max_tokens_cuts_and_is_kept(bert, fetch):
+def test_max_tokens_cuts_and_is_kept(bert, roberta, fetch):
     spec = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
     encoder = fetch(spec, "text")
     assert TextContent(TEXTS, encoder).lengths.tolist() == [0, 4, 5, 0, 3, 0, 5, 5]
     assert encoder.spec.max_tokens == 5
-    # What the model's positions allow is the limit of an encoder that names none.
+    # What the model's positions allow is the limit of an encoder that names none; of RoBERTa's 22
+    # the first one, up to the pad's id, is never used.
     assert fetch(str(bert), "text", "own").spec.max_tokens == 20
+    assert fetch(str(roberta), "text", "roberta").spec.max_tokens == 21
+
+
+@pytest.mark.parametrize(("own", "expected"), [(10**30, 512), (None, 512), (128, 128), (900, 512)])
+def test_a_model_without_positions_reads_512_tokens_at_most(own, expected):
+    model = [SimpleNamespace(auto_model=SimpleNamespace(config=SimpleNamespace()))]
+    assert text_models.limit(model, SimpleNamespace(model_max_length=own)) == expected
+
+
+def test_weights_published_in_half_precision_become_float32(bert, fetch, tmp_path):
+    model = SentenceTransformer(str(bert), device="cpu", model_kwargs={"dtype": torch.float16})
+    model.save_pretrained(str(tmp_path / "half"), create_model_card=False)
+    encoder = fetch(str(tmp_path / "half"), "text")
+    assert {p.dtype for p in encoder.parameters()} == {torch.float32}
+
+
+def test_the_revision_that_is_named_is_downloaded(monkeypatch):
+    import sentence_transformers
+
+    asked = []
+    monkeypatch.setattr(
+        sentence_transformers, "SentenceTransformer", lambda *of, **told: asked.append((of, told))
+    )
+    spec = specification.Spec(library="sentence-transformers", model="a/b", revision="0123abc")
+    text_models.read("a/b", spec, local=False)
+    assert [(of, told["revision"]) for of, told in asked] == [(("a/b",), "0123abc")]
 
 
 @pytest.mark.parametrize("tokens", [2, 21])

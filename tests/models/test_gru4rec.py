@@ -33,5 +33,6 @@ def test_it_has_no_biases_and_its_first_layer_begins_as_ninerecs():
     gru = Gru4rec(64, 20, SETTINGS.gru4rec).gru
     assert not any("bias" in name for name, _ in gru.named_parameters())
     # Xavier's uniform over [192, 64]: standard deviation sqrt(2 / 256); torch's own: 1 / sqrt(192).
-    assert abs(gru.weight_ih_l0.std().item() / (2 / 256) ** 0.5 - 1) < 0.05
+    for weight in (gru.weight_ih_l0, gru.weight_hh_l0):
+        assert abs(weight.std().item() / (2 / 256) ** 0.5 - 1) < 0.05
     assert abs(gru.weight_ih_l1.std().item() * 192**0.5 - 1) < 0.05

@@ -43,3 +43,14 @@ def test_no_distance_is_preferred_at_first():
     made = Hstu(WIDTH, LENGTH, SETTINGS.hstu)
     assert all(not block.distances.weight.any() for block in made.blocks)
     assert made.positions.weight.any()
+
+
+def test_it_starts_with_xaviers_weights_and_no_biases():
+    torch.manual_seed(0)
+    made = Hstu(64, 20, SETTINGS.hstu)
+    # Variance 2 / (fan in + fan out): 20 positions of 64, layers of 64 to 256.
+    assert abs(made.positions.weight.std().item() / (2 / 84) ** 0.5 - 1) < 0.05
+    for block in made.blocks:
+        assert abs(block.project.weight.std().item() / (2 / 320) ** 0.5 - 1) < 0.05
+        assert not block.project.bias.any()
+        assert not block.out.bias.any()

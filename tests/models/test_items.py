@@ -290,7 +290,18 @@ def test_the_papers_head_is_one_layer_with_gelu_on_raw_vectors():
     assert len(head.layers) == 2
 
 
+def test_an_item_without_the_modality_begins_as_its_average():
+    """At 0, as `sum` then shows the other modality alone."""
+    assert not items.Head(embedded_of(VECTORS), 3, HEAD).missing.any()
+
+
 def test_the_id_tower_is_a_table():
     tower = items.IdTower(5, 3)
     assert torch.equal(tower(torch.tensor([5, 2])), tower.table.weight[[5, 2]])
     assert tower.table.weight.shape == (6, 3)
+
+
+def test_an_id_tower_begins_with_vectors_of_length_1():
+    torch.manual_seed(0)
+    lengths = items.IdTower(1000, 64).table.weight.norm(dim=1)
+    assert lengths.mean().item() == pytest.approx(1, abs=0.01)

@@ -67,6 +67,19 @@ def test_item_vectors_are_the_same_in_any_batch_and_0_where_not_wanted(world):
     np.testing.assert_allclose(vectors[[1, 2, 3, 5, 6, 7]], expected, atol=1e-6)
 
 
+def test_processes_share_the_items_and_have_them_all(monkeypatch):
+    model, wanted = id_model(), np.arange(N_ITEMS + 1) > 0
+    whole = model.item_vectors(wanted, 4)
+    monkeypatch.setattr(recommender.processes, "size", lambda: 2)
+    monkeypatch.setattr(recommender.processes, "summed", lambda own: own)
+    parts = []
+    for rank in (0, 1):
+        monkeypatch.setattr(recommender.processes, "rank", lambda rank=rank: rank)
+        parts.append(model.item_vectors(wanted, 4))
+    assert [part[1:].any(1).sum() for part in parts] == [4, 3]
+    assert np.array_equal(sum(parts), whole)
+
+
 def test_like_lengths_are_encoded_together(world):
     fusion = items.Fusion(world.embedded, WIDTH, HEAD, "sum").double()
     tower = items.EndToEndTower(world.encoders, world.contents, fusion, 0.0)
@@ -115,6 +128,16 @@ def test_a_users_query_is_the_one_after_the_last_item_whoever_else_is_asked_for(
             alone = Rows.of(np.array([len(row)]))
             encoded = model.users(torch.tensor(vectors[row]), alone)
         np.testing.assert_allclose(encoded[-1].numpy(), query, atol=1e-6)
+
+
+def test_queries_are_made_without_dropout():
+    settings = SASREC.model_copy(update={"dropout": 0.5})
+    tower, users = items.IdTower(N_ITEMS, WIDTH), Sasrec(WIDTH, LENGTH, settings)
+    model = recommender.Recommender(tower, users).train()
+    vectors = np.ones((N_ITEMS + 1, WIDTH), np.float32)
+    histories = sequences.from_rows([[1, 2, 3], [4]])
+    one, other = (model.train().queries(histories, vectors) for _ in range(2))
+    assert np.array_equal(one, other)
 
 
 def test_what_is_saved_is_what_was_learned(world, tmp_path):

@@ -75,6 +75,8 @@ def test_it_starts_as_ninerecs_does():
         assert {norm.eps for norm in block.norms} == {1e-6}
     assert model.norm.eps == 1e-6
     # Xavier: variance 2 / (fan in + fan out); the positions' too.
+    # Normal, not uniform, whose largest is 3 ** 0.5 standard deviations.
+    assert model.positions.weight.abs().max() > 3 * (2 / 84) ** 0.5
     assert model.positions.weight.std().item() == pytest.approx((2 / 84) ** 0.5, rel=0.1)
     assert model.blocks[0].expand.weight.std().item() == pytest.approx((2 / 320) ** 0.5, rel=0.1)
 

@@ -1,8 +1,11 @@
 """What holds for every user encoder."""
 
+import collections
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pipeline.data import files
 from pipeline.models import users
@@ -83,6 +86,37 @@ def test_dropout_acts_in_training_only(name):
     assert torch.equal(encode(model, vectors, lengths), encode(model, vectors, lengths))
     model.train()
     assert not torch.equal(encode(model, vectors, lengths), encode(model, vectors, lengths))
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [  # a block's: of what was attended, and of what the feed-forward layer adds
+        ("sasrec", {"dropout": 1, "blocks.0.dropout": 2, "blocks.1.dropout": 2}),
+        ("bert4rec", {"dropout": 1, "blocks.0.dropout": 2, "blocks.1.dropout": 2}),
+        ("gru4rec", {"dropout": 1}),
+        ("nextitnet", {"dropout": 1}),
+        ("hstu", {"dropout": 1, "blocks.0.dropout": 1, "blocks.1.dropout": 1}),
+    ],
+)
+def test_dropout_acts_at_each_of_its_places(name, places, monkeypatch):
+    model, real = encoder(name).train(), F.scaled_dot_product_attention
+    acted, of_weights = collections.Counter(), []
+    for part, module in model.named_modules():
+        if isinstance(module, torch.nn.Dropout):
+            assert module.p == 0.1
+            module.register_forward_hook(lambda *_, part=part: acted.update([part]))
+
+    def attention(*args, **kwargs):
+        of_weights.append(kwargs.get("dropout_p", 0.0))
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", attention)
+    encode(model, *histories())
+    assert acted == places
+    model.eval()
+    encode(model, *histories())
+    # Of two blocks that attend by softmax, each pair's weight too, and nothing in evaluation.
+    assert of_weights == ([0.1, 0.1, 0.0, 0.0] if name in ("sasrec", "bert4rec") else [])
 
 
 @pytest.mark.parametrize("name", ["sasrec", "bert4rec", "hstu"])

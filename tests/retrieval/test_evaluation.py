@@ -87,6 +87,14 @@ def score(ranks, run, part, metric):
     return metrics.summary(rows, [5, 10])[metric]
 
 
+@pytest.mark.parametrize("capped", [(True, False), (False, True), (False, False)])
+def test_a_run_is_capped_where_one_of_its_seeds_is(capped, world):
+    for seed, is_capped in enumerate(capped, 1):
+        about = {"seed": seed, "capped": is_capped, "best_epoch": 3}
+        files.write_json(world / f"runs/here-text-sasrec/frozen/{seed}/run.json", about)
+    assert run(world)[0]["capped"] == {"id": False, "frozen": any(capped)}
+
+
 def test_the_stage_writes_each_users_ranks_and_what_stands_behind_them(world):
     found, ranks = run(world)
     assert found["counts"] == {

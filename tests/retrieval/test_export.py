@@ -121,6 +121,13 @@ def test_lists_hold_raw_ids_ranks_and_scores_of_unmasked_candidates(world, catal
         )
 
 
+@pytest.mark.parametrize(("k", "cutoff"), [(3, 3), (20, 10)])
+def test_the_scores_that_are_told_are_of_what_was_listed(k, cutoff, world, capsys):
+    write(world, k=k)
+    ranks = metrics.summary(expected(world, "test")[2], [cutoff])
+    assert f"candidates, test hr@{cutoff} {ranks[f'hr@{cutoff}']:.4f}, " in capsys.readouterr().out
+
+
 def test_lines_of_trec_have_their_fields_and_escaped_ids(world):
     out = write(world, k=3)
     run = [line.split() for line in (out / "run.trec").read_text().splitlines()]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pipeline.data import files, sequences, split
 from pipeline.models.rows import Masking
-from pipeline.training import batches, negatives
+from pipeline.training import batches
 from tests.small_domains import NEGATIVES, PLAN, PROTOCOL, feed
 
 N_ITEMS = 15
@@ -147,6 +147,21 @@ def test_a_batch_follows_from_seed_epoch_and_step_alone(loss, masking):
         assert not is_equal(alone, changed)
 
 
+def test_each_draw_has_a_generator_of_its_own(monkeypatch):
+    """Of the first step too: NumPy takes a seed [a, b, 0] for [a, b]."""
+    states, real = [], np.random.default_rng
+
+    def noted(seed):
+        states.append(tuple(np.random.SeedSequence(seed).generate_state(4)))
+        return real(seed)
+
+    fed = feed([[1, 2, 3], [4, 5]], 9, "bce", masking=Masking(share=0.4, last=0.2))
+    monkeypatch.setattr(np.random, "default_rng", noted)
+    fed.batch(1, 0)
+    # The order of users; what is hidden; the negatives; which modalities are hidden.
+    assert len(states) == len(set(states)) == 4
+
+
 def test_a_user_with_one_training_item_has_nothing_to_predict_and_is_left_out():
     fed = feed([[1, 2], [3], [4, 5]], n_items=6, n_users=1)
     assert fed.steps == 2
@@ -255,39 +270,3 @@ def test_hidden_items_are_masks_at_their_place_and_every_history_hides_one(rows,
         users = fed.order(0)[step * 3 : step * 3 + 3]
         assert [row.tolist() for row in held] == [rows[user] for user in users]
         assert set(batch.owners.tolist()) == set(range(batch.users))
-
-
-def test_who_has_met_nearly_all_there_is_gets_the_rest_at_once():
-    # 300,000 interactions with items of the window against one with item 4: a draw in 300,000.
-    counts = np.array([0, 10**5, 10**5, 10**5, 1, 0])
-    settings = NEGATIVES.model_copy(update={"popularity": 1.0, "number": 3})
-    sampler = negatives.Sampler(np.arange(1, 6), counts, settings)
-    windows = sequences.from_rows([[1, 2, 3], [1, 2]])
-    rng = np.random.default_rng(0)
-    drawn = sampler.of_slots(windows, np.array([0, 0, 1]), rng)
-    assert drawn[:2].tolist() == [[4] * 3] * 2
-    assert set(drawn[2]) <= {3, 4}
-
-
-def test_an_item_nobody_met_is_not_drawn_however_the_shares_add_up():
-    counts = np.array([0, *[1] * 9_999, 0])  # their cumulative sum ends below 1
-    settings = NEGATIVES.model_copy(update={"popularity": 0.3})
-    sampler = negatives.Sampler(np.arange(1, 10_001), counts, settings)
-
-    class Largest:
-        def random(self, size):
-            return np.full(size, np.nextafter(1.0, 0.0))
-
-    assert sampler.draw(Largest(), 1).tolist() == [9_999]
-
-
-def test_negatives_by_popularity_are_drawn_by_their_share():
-    fed = feed([[1, 1, 1, 1, 2]] * 50, n_items=5, loss="sampled_softmax", number=64, popularity=0.5)
-    drawn = np.concatenate([fed.negatives(None, None, [0, n, 1]) for n in range(200)])
-    # 200 and 50 interactions: sqrt(4) to 1, and the others, which nobody met, never.
-    share = np.bincount(drawn, minlength=6) / len(drawn)
-    assert share[1] == pytest.approx(2 / 3, abs=0.02)
-    assert share[2] == pytest.approx(1 / 3, abs=0.02)
-    assert share[3:].sum() == 0
-    expected = np.exp(fed.sampler.log_expected(np.array([1, 2, 1])))
-    assert expected.tolist() == pytest.approx([2, 1, 2])  # of 3 draws

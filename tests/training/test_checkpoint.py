@@ -125,6 +125,16 @@ def test_seconds_of_killed_parts_count(monkeypatch, tmp_path):
     assert fitted.users_per_second == pytest.approx(2 * 40 / (2 * STEPS * 10))
 
 
+def test_the_most_memory_of_any_part_counts(monkeypatch, tmp_path):
+    plan = DROPS._replace(epochs=2, patience=9)
+    monkeypatch.setattr(loop.device, "peak_memory", lambda _: 7)
+    with monkeypatch.context() as killing, pytest.raises(KilledError):
+        kill_at(killing, 4)
+        fit(tmp_path, plan=plan)
+    monkeypatch.setattr(loop.device, "peak_memory", lambda _: 5)
+    assert fit(tmp_path, plan=plan)[1].peak_memory == 7
+
+
 def test_a_state_reads_back_as_it_was(tmp_path):
     keeper = Keeper(tmp_path / "deep" / "work", 60)
     assert keeper.load() is None

@@ -42,6 +42,20 @@ def test_training_lowers_the_contrast_and_repeats_itself(raw):
         assert torch.equal(one, other)
 
 
+def test_the_rate_falls_to_zero_over_all_steps(raw, monkeypatch):
+    made, real = [], torch.optim.lr_scheduler.CosineAnnealingLR
+
+    def noted(*args):
+        made.append(real(*args))
+        return made[-1]
+
+    monkeypatch.setattr(torch.optim.lr_scheduler, "CosineAnnealingLR", noted)
+    clip.train(TINY.model_copy(update={"epochs": 2}), clip.read_pairs(raw, 32))
+    # 45 pairs by 16 are three steps, twice.
+    assert made[0].last_epoch == 6
+    assert made[0].get_last_lr() == pytest.approx([0.0])
+
+
 def test_open_clip_loads_the_folder(raw, tmp_path):
     pairs = clip.read_pairs(raw, 32)
     model = clip.train(TINY.model_copy(update={"epochs": 1}), pairs)
@@ -72,6 +86,8 @@ def own_domain(tmp_path):
 def test_covers_are_looked_up_in_the_listing_and_never_opened_by_an_id(tmp_path):
     pairs = clip.read_pairs(own_domain(tmp_path), 8)
     assert pairs.pixels.shape == (2, 3, 8, 8)
+    # Red is (1, 0, 0); less 0.5, over 0.5.
+    assert (pairs.pixels[1] == torch.tensor([1.0, -1.0, -1.0]).view(3, 1, 1)).all()
     assert torch.equal(
         pairs.tokens, open_clip.SimpleTokenizer(context_length=clip.WORDS)(["one", "three"])
     )

@@ -79,8 +79,9 @@ def test_convolutions_count_by_their_groups(groups, stride, is_transposed):
     convolve = F.conv_transpose2d if is_transposed else F.conv2d
     inputs = torch.randn(2, 8, 6, 6, requires_grad=True)
     weight = torch.randn(8, 8 // groups, 3, 3, requires_grad=True)
+    bias = torch.randn(8, requires_grad=True)  # whose gradient is a sum
     with flop_counter.FlopCounterMode(display=False, custom_mapping=flops.UNKNOWN) as counter:
-        made = convolve(inputs, weight, padding=1, stride=stride, groups=groups)
+        made = convolve(inputs, weight, bias, padding=1, stride=stride, groups=groups)
         made.sum().backward()
     places = (inputs if is_transposed else made)[0, 0].numel()
     assert counter.get_total_flops() == 3 * (2 * 2 * places * 8 * (8 // groups) * 3 * 3)

@@ -103,11 +103,12 @@ def test_a_drop_at_the_cap_is_capped(monkeypatch, tmp_path):
     assert model.users.norm.bias[0].item() == STEPS
 
 
-def test_patience_lasts_so_many_steps_too(monkeypatch, tmp_path):
+@pytest.mark.parametrize("steps", [3 * STEPS + 1, 4 * STEPS])
+def test_patience_lasts_so_many_steps_too(steps, monkeypatch, tmp_path):
     Script(monkeypatch, [0.5, *[0.1] * 9])
-    plan = PLAN._replace(epochs=20, patience=2, decays=0, patience_steps=4 * STEPS - 1)
+    plan = PLAN._replace(epochs=20, patience=2, decays=0, patience_steps=steps)
     _, fitted = fit(tmp_path, plan)
-    # Two epochs are 6 steps; only the fourth reaches 11.
+    # Two epochs are 6 steps, three are 9; only the fourth reaches 10 to 12.
     assert (fitted.epochs, fitted.capped) == (4, False)
 
 
@@ -156,6 +157,40 @@ def test_the_rate_warms_up_stays_and_warms_up_again_after_a_drop(tmp_path):
     phase.judge(0.1, 0.1, 3)
     assert phase.optimizer.state == {}  # moments of the plateau would lead away again
     assert rates(6) == pytest.approx([0.2 / 4, 0.4 / 4, 0.6 / 4, 0.2, 0.2, 0.2])
+
+
+def test_weight_decay_is_apart_from_the_gradient(tmp_path):
+    """AdamW: a weight without a gradient loses rate x decay of itself, and no step's worth."""
+    model, parts = small()
+    feed = loop.batches.Batches(parts.train, parts.candidates, 16, "in_batch", NEGATIVES, 0)
+    plan = PLAN._replace(learning_rate=0.1, weight_decay=0.2, warmup_steps=0)
+    phase = loop.Phase(model, plan, 0, Keeper(tmp_path, 60))
+    before = model.tower.table.weight[0].detach().clone()  # PAD's, which no batch has
+    phase.step(feed.batch(0, 0))
+    torch.testing.assert_close(model.tower.table.weight[0].detach(), (1 - 0.1 * 0.2) * before)
+
+
+def test_what_is_random_follows_from_seed_epoch_step_and_process(monkeypatch, tmp_path):
+    model, _ = small()
+
+    def drawn(seed=0, epoch=0, step=0, rank=0):
+        phase = loop.Phase(model, PLAN, seed, Keeper(tmp_path, 60))
+        phase.state.epoch, phase.state.step = epoch, step
+        monkeypatch.setattr(loop.processes, "rank", lambda: rank)
+        noted = []
+
+        def loss(*_):
+            noted.extend(torch.rand(4).tolist())
+            return model.users.norm.bias.sum()
+
+        monkeypatch.setattr(objective, "loss", loss)
+        phase.step(None)
+        return tuple(noted)
+
+    changes = [{}, {"seed": 1}, {"epoch": 1}, {"step": 1}, {"rank": 1}]
+    found = [drawn(**change) for change in changes]
+    assert len(set(found)) == 5
+    assert [drawn(**change) for change in changes] == found
 
 
 def test_a_loss_that_is_not_finite_stops_naming_step_and_learning_rate(monkeypatch, tmp_path):

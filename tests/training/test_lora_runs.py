@@ -48,6 +48,13 @@ def test_adapters_move_and_nothing_else_of_an_encoder(adapted, tmp_path):
         assert all(".lora_" in name for name in moved)
 
 
+def test_adapters_begin_as_their_seed_draws_them(adapted):
+    one, again, other = (
+        encoders.weights(adapted(content="text").unfrozen(seed)["text"]) for seed in (3, 3, 4)
+    )
+    assert one == again != other
+
+
 def test_adapters_are_the_encoders_group_of_the_optimizer(adapted, monkeypatch, tmp_path):
     seen = []
     real = loop.Phase.step

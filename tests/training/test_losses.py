@@ -292,11 +292,13 @@ def test_full_softmax_is_the_same_in_chunks(chunk, by, monkeypatch):
 
 @pytest.mark.parametrize("at_once", [1, 3, 4])
 def test_in_batch_is_the_same_in_chunks(at_once, monkeypatch):
-    batch, queries, vectors = vectors_of("in_batch")
-    assert len(queries) > 4 and len(queries) % 4
+    batch, queries, vectors = vectors_of("in_batch", seed=1)
+    assert len(queries) > 4 and len(queries) % 4 and len(queries) != len(vectors)
     whole = losses.in_batch(queries, vectors, batch)
     expected = torch.autograd.grad(2 * whole, (queries, vectors))
     monkeypatch.setattr(losses, "LOGITS", at_once * len(vectors) + 1)
+    passes, real = [], losses.checkpoint
+    monkeypatch.setattr(losses, "checkpoint", lambda *a, **k: passes.append(1) or real(*a, **k))
     with Largest() as watched:
         chunked = losses.in_batch(queries, vectors, batch)
         found = torch.autograd.grad(2 * chunked, (queries, vectors))
@@ -304,6 +306,7 @@ def test_in_batch_is_the_same_in_chunks(at_once, monkeypatch):
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
     assert watched.numbers < len(queries) * len(vectors)
+    assert len(passes) == -(-len(queries) // at_once)
 
 
 class Largest(TorchDispatchMode):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from pipeline.content import encoders, store
 from pipeline.data import files
 from pipeline.retrieval import metrics, search, vectors
-from pipeline.training import grid, outputs, schedule
+from pipeline.training import grid, outputs, runs, schedule
 from tests.training.conftest import N_ITEMS, run_in, work
 
 FILES = {
@@ -113,6 +113,13 @@ def test_tuned_encoders_are_written_as_encoders_are_and_give_the_items_written(
     assert store.load(target.embedded).keys() == model.tower.encoders.keys()
 
 
+def test_items_that_are_no_candidates_have_vectors_too(target, public, tmp_path):
+    made = work("id", target, public)
+    made.split = made.split._replace(candidates=np.arange(N_ITEMS + 1) == 3)
+    outputs.write_vectors(tmp_path, made, made.start(0))
+    assert np.load(tmp_path / "items.npy").any(1).tolist() == [False, *[True] * N_ITEMS]
+
+
 def row(epoch, phase, hr=0.0, ndcg=0.0):
     return schedule.Row(epoch, phase, 0.5, hr, ndcg, 0.01)
 
@@ -128,6 +135,8 @@ def test_the_second_phase_goes_on_counting_where_the_first_ended():
     assert curve.columns == ["epoch", "phase", "loss", "hr@10", "ndcg@10", "learning_rate"]
     assert curve["epoch"].to_list() == [0, 2, 3, 3, 4]
     assert curve["phase"].to_list() == ["probe"] * 3 + ["joint"] * 2
+    # The probe's best epoch is 2; the joint phase's first is the fourth of all.
+    assert runs.Trained(None, {"probe": probe, "joint": joint}).best_epoch == 3 + 1
 
 
 def test_the_search_table_says_what_was_tried_and_taken(tmp_path):

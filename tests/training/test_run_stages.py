@@ -58,6 +58,7 @@ def test_pretrain_has_one_seed(asked, options):
     pretrain.main(source="harbor", run="end2end", **options)
     work = asked[0][0]
     assert work.settings.seeds == [4]
+    assert work.is_source
     assert work.inputs.pretrained is None
     assert work.name.domain == "harbor"
 

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -6,11 +10,13 @@ from pipeline.content import embed, encoders
 from pipeline.content.text import SentenceEncoder
 from pipeline.data import files
 from pipeline.models import items
-from pipeline.training import loop, runs
+from pipeline.training import loop, runs, schedule
 from pipeline.training.checkpoint import Keeper
 from pipeline.training.inputs import Inputs
 from tests.small_domains import NEGATIVES, settings
 from tests.training.conftest import POINT, RATE, counted_steps, run_in, vectors_of, work
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("content", ["text", "image", "both"])
@@ -23,6 +29,7 @@ def test_the_encoder_joins_without_changing_a_vector(content, target, public, tm
     np.testing.assert_allclose(vectors_of(made, joined), before, atol=2e-5)
     assert joined.users is model.users
     assert joined.tower.head is model.tower.head
+    assert joined.tower.modality_dropout == model.tower.modality_dropout == 0.1
 
 
 def test_the_probe_of_an_end_to_end_run_is_the_frozen_run(target, public, tmp_path):
@@ -122,20 +129,38 @@ def test_without_probe_the_encoder_trains_from_the_start_at_the_points_rate(
 
 
 def test_each_phase_has_its_own_plan(target, public):
-    made = work("end2end", target, public)
+    own = {"epochs": 3, "patience": 4, "patience_steps": 5, "validate_every": 6, "warmup_steps": 7}
+    joint = {"epochs": 8, "patience": 9, "patience_steps": 1, "validate_every": 2}
+    joint |= {"warmup_steps": 11, "learning_rate": 0.75, "encoder_weight_decay": 0.375}
+    changes = {f"training__{name}": value for name, value in own.items()}
+    changes |= {f"end2end__{name}": value for name, value in joint.items()}
+    changes |= {"training__decays": 2, "protocol__select": "ndcg@10", "training__loss": "bce"}
+    made = work("end2end", target, public, **changes)
     point = runs.grid.Point(0.5, 0.25, 0.125)
-    probe, joint = made.plan(point, joint=False), made.plan(point, joint=True)
-    t, e = made.settings.training, made.settings.end2end
-    assert (probe.phase, joint.phase) == ("probe", "joint")
-    assert (probe.learning_rate, joint.learning_rate) == (0.5, e.learning_rate)
-    assert joint.encoder_learning_rate == 0.125
-    assert (probe.weight_decay, joint.weight_decay) == (0.25, 0.25)
-    assert (probe.patience_steps, joint.patience_steps) == (t.patience_steps, e.patience_steps)
-    assert (probe.epochs, joint.epochs) == (t.epochs, e.epochs)
-    assert (probe.decays, joint.decays) == (t.decays, t.decays)
-    assert probe == work("frozen", target, public).plan(point, joint=False)._replace(
-        encoder_learning_rate=0.125
+    common = {
+        "loss": "bce", "negatives": NEGATIVES, "batch_users": 16, "decays": 2, "select": "ndcg@10",
+        "weight_decay": 0.25, "encoder_learning_rate": 0.125, "encoder_weight_decay": 0.375,
+    }  # fmt: skip
+    probe = schedule.Plan(phase="probe", learning_rate=0.5, **common, **own)
+    assert made.plan(point, joint=False) == probe
+    assert made.plan(point, joint=True) == schedule.Plan(phase="joint", **common | joint)
+    # A frozen run is the same phase, whatever stands there for an encoder that it has not.
+    del changes["end2end__encoder_weight_decay"]
+    frozen = work("frozen", target, public, **changes).plan(point, joint=False)
+    assert frozen == probe._replace(encoder_weight_decay=0.0)
+
+
+def test_a_checkpoint_is_of_one_state_of_all_code_that_a_run_is_made_by():
+    code = (
+        "import sys, pipeline.training.trials as _\n"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('pipeline.')))"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    read = [Path(name) for name in done.stdout.split()]
+    assert len(read) > 50
+    assert [p for p in read if not any(p.is_relative_to(part) for part in runs.CODE)] == []
 
 
 @pytest.mark.parametrize(("layers", "blocks"), [(0, set()), (1, {"2"}), (2, {"1", "2"})])

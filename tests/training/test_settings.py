@@ -66,6 +66,11 @@ def test_a_seed_that_is_no_64_bits_stops_before_training(seed):
         settings(seeds=[2**63 - 1, seed])
 
 
+def test_no_seed_at_all_stops():
+    with pytest.raises(ValidationError, match=r"seeds\n  List should have at least 1 item"):
+        settings(seeds=[])
+
+
 def test_a_seed_twice_stops_and_is_named():
     with pytest.raises(ValidationError) as caught:
         settings(seeds=[0, 1, 0])

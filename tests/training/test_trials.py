@@ -9,7 +9,8 @@ import pytest
 from pipeline.content import processes
 from pipeline.data import files
 from pipeline.models import items
-from pipeline.training import loop
+from pipeline.training import grid, loop, runs, schedule, trials
+from pipeline.training.progress import Progress
 from tests.training.conftest import AXES, contents, counted_steps, run_in, work
 
 
@@ -62,6 +63,24 @@ def test_a_frozen_run_tries_all_points_and_takes_the_best_on_validation(target, 
     axes = ("learning_rate", "weight_decay")
     assert [*tried.select(axes).iter_rows()] == [*itertools.product(*(AXES[axis] for axis in axes))]
     assert_taken_on_validation(tmp_path, tried, 4)
+
+
+@pytest.mark.parametrize(("select", "rate"), [("hr@10", 1.0), ("ndcg@10", 2.0)])
+def test_the_first_of_the_best_by_the_protocols_metric_is_taken(
+    select, rate, target, public, tmp_path
+):
+    made = work("frozen", target, public, protocol__select=select)
+    found = {1.0: (0.5, 0.1), 2.0: (0.4, 0.3), 3.0: (0.5, 0.3)}  # HR@10 and NDCG@10
+
+    def train(point, seed, folder):
+        row = schedule.Row(1, "probe", 0.0, *found[point.learning_rate], 0.0)
+        return runs.Trained(None, {"probe": schedule.Fitted(row, [row], 1, False, 1.0, 1, 1.0)})
+
+    points = [grid.Point(one, 0.0, 0.0) for one in found]
+    progress = Progress("tried")
+    best = trials.attempt("setting", train, points, made, tmp_path, progress)
+    assert best.point.learning_rate == rate
+    assert [point for point, _ in best.tried] == points
 
 
 def test_an_end2end_run_tries_its_encoders_rates_from_the_model_that_frozen_takes(
@@ -141,7 +160,8 @@ def test_a_shared_probes_seconds_count_once(target, public, monkeypatch, tmp_pat
 
     def timed(model, split, plan, *rest):
         fitted = real(model, split, plan, *rest)
-        return fitted._replace(seconds={"probe": 10.0, "joint": 3.0}[plan.phase], peak_memory=7)
+        fitted = fitted._replace(epochs=4, best=fitted.best._replace(epoch=1), peak_memory=7)
+        return fitted._replace(seconds={"probe": 10.0, "joint": 3.0}[plan.phase])
 
     monkeypatch.setattr(loop, "fit", timed)
     axes = AXES | {"learning_rate": []}
@@ -151,6 +171,9 @@ def test_a_shared_probes_seconds_count_once(target, public, monkeypatch, tmp_pat
     assert cost["seconds"] == cost["search_seconds"] + cost["prefix_seconds"]
     assert (cost["probe_seconds"], cost["joint_seconds"]) == (10, 3)
     assert cost["peak_memory_bytes"] == 7
+    # Its best epoch is the first of the joint phase's four.
+    assert cost["best_epoch_seconds"] == 10 + 3 / 4 + cost["prefix_seconds"]
+    assert (cost["probe_epoch_seconds"], cost["joint_epoch_seconds"]) == (10 / 4, 3 / 4)
 
 
 @pytest.mark.parametrize("run", ["frozen", "end2end"])
