@@ -61,15 +61,15 @@ def check_whole(content: dict[str, Any], stages: ModuleType) -> None:
     """See that a whole params.yaml has lists that agree, and sections that fit a package's stages.
 
     Raises:
-        Stop: the lists don't agree, or nothing reads a section.
+        Stop: the lists don't agree, nothing reads a section, or one is not there.
         ValidationError: a section does not fit a stage that reads it.
     """
-    agreement.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
-    if lacking := sorted(lists.needed(lists.FLOW, content) - set(content)):
-        lists.stop(f"there is no {', '.join(lacking)}", "take it from the shipped file")
-    known = lists.sections(lists.FLOW)
+    listed, known = lists.Lists.model_validate(content), lists.sections(lists.FLOW)
     if unread := [name for name in content if name not in known]:
         lists.stop(f"nothing reads {unread}", f"the sections are {', '.join(sorted(known))}")
+    agreement.check(listed, lists.generated(lists.FLOW))
+    if lacking := sorted(lists.needed(lists.FLOW, content) - set(content)):
+        lists.stop(f"there is no {', '.join(lacking)}", "take it from the shipped file")
     for stage in pkgutil.iter_modules(stages.__path__):
         importlib.import_module(f"{stages.__name__}.{stage.name}")
     for model in sorted(_below(Params), key=lambda model: model.__qualname__):

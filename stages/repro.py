@@ -28,7 +28,7 @@ def check_sections() -> None:
     It takes some seconds, which a typo in what the last stage reads would make hours.
 
     Raises:
-        Stop: nothing reads a section, or one does not fit a stage that reads it.
+        Stop: nothing reads a section, one is not there, or does not fit a stage that reads it.
     """
     state = scratch.state([FILE, lists.FLOW], CODE)
     if not CHECKED.exists() or CHECKED.read_text() != state:

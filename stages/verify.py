@@ -22,8 +22,8 @@ def main(
     covers: Annotated[
         str,
         typer.Option(
-            help="covers to decode: all, sample:N of each data set, or listed, no one of them, but "
-            "all are looked for; none if you use texts alone"
+            help="all: decode every cover; sample:N: so many of each data set; listed: only see "
+            "that they are there; none: do not look, for texts alone"
         ),
     ] = "all",
     columns: Annotated[

@@ -129,6 +129,18 @@ BAD = [
         "report.contrasts: ['frozen', 'both/frozen']: a run minus itself is always 0; name two",
     ),
     (
+        {"report.contrasts": [["both/id", "text/id"]]},  # ids have no content
+        "report.contrasts: ['both/id', 'text/id']: a run minus itself is always 0",
+    ),
+    (
+        {"report.contrasts": [["gru4rec/contentknn", "sasrec/contentknn"]]},
+        "report.contrasts: ['gru4rec/contentknn', 'sasrec/contentknn']: a run minus itself",
+    ),
+    (
+        {"report.contrasts": [["both//frozen", "text/frozen"]]},
+        "report.contrasts: ['both//frozen', 'text/frozen']: a name before or behind a / is mis",
+    ),
+    (
         {"report.contrasts": [["both/frozen", "texts/frozen"]]},
         "report.contrasts: ['both/frozen', 'texts/frozen']: 'texts': before a run may stand a "
         "content of ['text', 'image', 'both'], a user encoder of ['sasrec', ",

@@ -157,6 +157,7 @@ OF_OTHERS = {  # as released, where they differ from the above
         "end2end.learning_rate": 1e-4, "end2end.encoder_learning_rate": 5e-5,
         "end2end.epochs": 220, "end2end.patience": 21,
         "user_encoders.gru4rec": {"layers": 2, "dropout": 0.0},
+        "encoders.text.model": "hfl/chinese-bert-wwm",
     },
 }  # fmt: skip
 

@@ -48,7 +48,9 @@ class OpenClipEncoder(image.ImageEncoder):
         known = open_clip.get_pretrained_cfg(spec.model, spec.weights) if spec.weights else {}
         if is_named and not (known or (spec.weights and Path(spec.weights).is_file())):
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(spec.model)) or "none known"
-            lacking = f"knows no weights {spec.weights!r}" if spec.weights else "names no weights"
+            lacking = "names no weights"
+            if spec.weights:
+                lacking = f"knows no weights {spec.weights!r}, and there is no such file here"
             raise files.Stop(
                 f"encoders.image (open_clip:{spec.model}) {lacking}. "
                 f"Write open_clip:{spec.model}/<tag>; tags of this model: {tags}."

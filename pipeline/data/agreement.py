@@ -166,7 +166,9 @@ def _check_contrasts(contrasts: Sequence[Sequence[str]], users: Collection[str])
     known = [*kinds.RUNS, *SANITY]
     seen: list[set[pairs.Side]] = []
     for pair in contrasts:
-        sides = pairs.read(pair)
+        if any("" in name.split("/") for name in pair):
+            stop(f"report.contrasts: {pair}", "a name before or behind a / is missing")
+        sides = [side.essence() for side in pairs.read(pair)]
         for side in sides:
             if side.run not in known:
                 stop(f"report.contrasts: {pair}: the run {side.run!r}", f"it may name {known}")
@@ -180,7 +182,8 @@ def _check_contrasts(contrasts: Sequence[Sequence[str]], users: Collection[str])
             stop(
                 f"report.contrasts: {pair}",
                 f"a run minus itself is always 0; name two different runs of {known}, or two "
-                "contents or user encoders: [both/frozen, text/frozen]",
+                "contents or user encoders: [both/frozen, text/frozen], which are one to ids and "
+                "to what is not trained",
             )
         if set(sides) in seen:
             stop(

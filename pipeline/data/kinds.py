@@ -50,5 +50,5 @@ def check_loss(loss: object, encodes: bool) -> None:
             "params.yaml: training.loss: full_softmax needs every item's vector at every step, "
             "which an end2end run would have to encode; use in_batch, which encodes a batch's "
             "items alone, or sampled_softmax, bce, gbce or bpr, which encode their negatives too; "
-            "or list no end2end runs"
+            "or list no end2end runs, in pretrain_end2end, end2end and what starts from them"
         )

@@ -5,6 +5,13 @@ from typing import NamedTuple
 
 from pipeline.data.lists import MODALITIES
 
+WITHOUT = {  # what does not depend on a content or a user encoder
+    "id": ("content",),
+    "popularity": ("content", "user"),
+    "itemknn": ("content", "user"),
+    "contentknn": ("user",),
+}
+
 
 class Side(NamedTuple):
     """A run, of one content and user encoder or of each in turn."""
@@ -12,6 +19,15 @@ class Side(NamedTuple):
     content: str  # "": each
     user: str  # "": each
     run: str
+
+    def essence(self) -> "Side":
+        """Leave out what the recommender does not depend on: two that are left alike are one."""
+        without = WITHOUT.get(self.run, ())
+        return Side(
+            "" if "content" in without else self.content,
+            "" if "user" in without else self.user,
+            self.run,
+        )
 
     def filled(self, other: "Side") -> "Side":
         """Take from the other side what this one does not name."""

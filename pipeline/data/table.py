@@ -37,7 +37,7 @@ class Table(Section):
     def _is_a_column_each(self) -> Self:
         columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
         for one, other in itertools.combinations(columns, 2):
-            if columns[one] == columns[other]:
+            if columns[one] and columns[one] == columns[other]:
                 raise ValueError(
                     f"{one} and {other} both name {columns[one]!r}; the rule is a column each"
                 )

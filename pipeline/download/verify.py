@@ -21,11 +21,10 @@ READ_AGAIN = 2  # `prepare` takes so many times as long as reading alone
 ESTIMATE = (
     "needs: estimated disk of the pipeline's artifacts: prepared domain (4 bytes an interaction, "
     "20 a user, the texts), covers packed at {size} px (3 bytes a pixel), embeddings of text and "
-    f"cover (2 x {WIDTH} x 4 bytes an item); without covers where they are not looked for; runs, "
-    "checkpoints and kept prefixes come on top.\n"
+    f"cover (2 x {WIDTH} x 4 bytes an item); runs, checkpoints and kept prefixes come on top.\n"
     f"takes: estimated time of `prepare` ({READ_AGAIN} x reading the files here) and `covers` "
     "(at the rate measured here), one after the other; embedding and training depend on encoder "
-    "and device, and say their own rate and ETA."
+    "and device, and say their own rate and ETA. Neither counts covers that are not looked for."
 )
 
 
@@ -161,7 +160,8 @@ def report(
         _time(needed_seconds(found, covers)),
         MISMATCH if mismatches else OK,
     ]
-    return Verdict(cells, mismatches, [f"{name}: {warning}" for warning in found.warnings])
+    notes = [*found.warnings, *([] if covers.wanted else ["covers were not looked for"])]
+    return Verdict(cells, mismatches, [f"{name}: {note}" for note in notes])
 
 
 def needed_bytes(found: Survey, size: int | None) -> int:

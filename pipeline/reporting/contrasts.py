@@ -64,11 +64,20 @@ def compare(outcomes: Iterable[Outcome], wanted: Sequence[Sequence[str]]) -> lis
     """Do as `state` does, with each p for itself."""
     known = {one.group: one for one in outcomes}
     found = [sides for group in known for pair in wanted if (sides := find(known, group, pair))]
+    distinct = {_essence(sides): sides for sides in reversed(found)}  # the first of those alike
     return [
         _contrast(known, sides, metric)
-        for sides in dict.fromkeys(found)  # two pairs may mean the same in a group
+        for sides in found
+        if distinct[_essence(sides)] is sides
         for metric in results.METRICS
     ]
+
+
+def _essence(sides: Sides) -> tuple[str, frozenset[pairs.Side]]:
+    """Tell which pairs of sides are one and the same difference, or its negative."""
+    (group, _), _ = sides
+    named = (pairs.Side(where.content, where.user, run) for where, run in sides)
+    return group.target, frozenset(side.essence() for side in named)
 
 
 def correct(stated: Sequence[Contrast]) -> list[Contrast]:

@@ -54,7 +54,13 @@ class Adapters(Section):
 
 
 def _one(found: object) -> Layers | Adapters:
-    """Read the form that is meant, so that a mistake is named where it stands."""
+    """Read the form that is meant, so that a mistake is named where it stands.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(found, dict) and not {"layers", "lora"} & set(found):
+        raise ValueError("it is {layers: blocks of each encoder} or {lora: settings}")
     is_lora = isinstance(found, Adapters) or (isinstance(found, dict) and "lora" in found)
     return Adapters.model_validate(found) if is_lora else Layers.model_validate(found)
 

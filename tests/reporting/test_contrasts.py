@@ -196,6 +196,18 @@ ACROSS = [
         [("near-both-sasrec", "frozen - id", 30), ("near-both-gru4rec", "frozen - id", 20)],
     ),
     ([["image/frozen", "text/frozen"], ["both/end2end", "both/frozen"]], []),
+    (
+        [["gru4rec/id", "sasrec/id"]],  # ids are the same with every content
+        [("near-text-gru4rec", "gru4rec/id - sasrec/id", -5)],
+    ),
+    (
+        [["sasrec/frozen", "id"], ["both/id", "frozen"]],  # the second is minus half of the first
+        [
+            ("near-text-sasrec", "frozen - id", 10),
+            ("near-both-sasrec", "frozen - id", 30),
+            ("near-both-gru4rec", "id - frozen", -20),
+        ],
+    ),
 ]
 
 

@@ -19,9 +19,12 @@ def test_either_form_is_read_and_comes_back_from_what_it_dumps(form):
 @pytest.mark.parametrize(
     ("form", "problems"),
     [
-        ({}, ["trainable.layers: Field required"]),
+        ({}, ["trainable: it is {layers: blocks of each encoder} or {lora: settings} (found: {})"]),
         ({"layers": 2, "lora": LORA}, ["trainable: there is no 'layers'; the keys are lora"]),
-        ({"rank": 8}, ["trainable: there is no 'rank'; the keys are layers"]),
+        (
+            {"rank": 8},
+            ["trainable: it is {layers: blocks of each encoder} or {lora: settings} (fo"],
+        ),
         (7, ["trainable: Input should be a valid dictionary or instance of Layers (found: 7)"]),
         ({"lora": 8}, ["trainable.lora: Input should be a valid dictionary or instance of Lora"]),
         (
