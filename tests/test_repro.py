@@ -172,7 +172,7 @@ def children(pid):
 def test_a_killed_repro_is_taken_up_and_its_orphan_waited_for(small_flow, tmp_path):
     signals = tmp_path / "signals"
     signals.mkdir()
-    small_flow.edit(training={"loss": "another"})  # so that baseline runs again
+    small_flow.edit(training={"loss": "bce"})  # so that baseline runs again
     slow = {"STUB_SLOW": "baseline", "STUB_SIGNALS": str(signals)}
     command = [*REPRO, "baseline@near-sasrec"]
 
