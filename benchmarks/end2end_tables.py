@@ -113,8 +113,8 @@ def steps(rows: list[Row], marked: Mapping[str, str]) -> str:
     return (
         "### A training step\n\n"
         "Milliseconds a user trained, and how many times as long theirs takes: median (least-most) "
-        "over the repeats, on `hm` beside what it is meant to be with 64 users a step. With the "
-        "prefix's cost: a tenth of it is added to ours, as if ten epochs shared it.\n\n"
+        f"over the repeats, on `hm` beside what it is meant to be with {GOAL_USERS} users a step. "
+        "With the prefix's cost: a tenth of it is added to ours, as if ten epochs shared it.\n\n"
         f"{measure.table(head, lines)}\n\n"
         "What a step encodes, and the prefix of the whole catalogue (of `source` scaled to it):"
         f"\n\n{measure.table(counted, [_encoded(row, marked) for row in rows])}"

@@ -1,6 +1,6 @@
 """The lists dvc.yaml fans out over, which DVC can't derive from each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -93,9 +93,7 @@ def generated(flow: Path) -> list[str]:
 
 def sections(flow: Path) -> set[str]:
     """Name the sections that there may be: those that dvc.yaml names, the lists, `machine`."""
-    blocks = YAML(typ="safe").load(flow)["stages"].values()
-    read = [name for block in blocks for name in block.get("do", block).get("params", [])]
-    return {name.partition(".")[0] for name in read} | {*Lists.model_fields, "machine"}
+    return _read_by(YAML(typ="safe").load(flow)["stages"].values())
 
 
 def needed(flow: Path, content: Mapping[str, Any]) -> set[str]:
@@ -103,14 +101,18 @@ def needed(flow: Path, content: Mapping[str, Any]) -> set[str]:
 
     A block of dvc.yaml has stages where none of the lists that it fans out over is empty.
     """
-    blocks = YAML(typ="safe").load(flow)["stages"].values()
-    names = {*Lists.model_fields, "machine"}
-    for block in blocks:
-        fans = [block["foreach"]] if "foreach" in block else [*block.get("matrix", {}).values()]
-        if all(_at(content, fan) for fan in fans):
-            read = block.get("do", block).get("params", [])
-            names |= {name.partition(".")[0] for name in read}
-    return names
+
+    def has_stages(block: Mapping[str, Any]) -> bool:
+        fans = [block["foreach"]] if "foreach" in block else block.get("matrix", {}).values()
+        return all(_at(content, fan) for fan in fans)
+
+    return _read_by(filter(has_stages, YAML(typ="safe").load(flow)["stages"].values()))
+
+
+def _read_by(blocks: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Name the sections that blocks of dvc.yaml read, with those that every command reads."""
+    read = [name for block in blocks for name in block.get("do", block).get("params", [])]
+    return {name.partition(".")[0] for name in read} | {*Lists.model_fields, "machine"}
 
 
 def _at(content: Mapping[str, Any], reference: str) -> Any:  # noqa: ANN401  # a list or a mapping

@@ -63,14 +63,19 @@ def state(outcomes: Iterable[Outcome], wanted: Sequence[Sequence[str]]) -> list[
 def compare(outcomes: Iterable[Outcome], wanted: Sequence[Sequence[str]]) -> list[Contrast]:
     """Do as `state` does, with each p for itself."""
     known = {one.group: one for one in outcomes}
-    found = [sides for group in known for pair in wanted if (sides := find(known, group, pair))]
-    distinct = {_essence(sides): sides for sides in reversed(found)}  # the first of those alike
+    found = [sides for group in known for pair in wanted if (sides := _find(known, group, pair))]
+    distinct: dict[object, Sides] = {}
+    for sides in found:
+        distinct.setdefault(_essence(sides), sides)
     return [
-        _contrast(known, sides, metric)
-        for sides in found
-        if distinct[_essence(sides)] is sides
-        for metric in results.METRICS
+        _contrast(known, sides, metric) for sides in distinct.values() for metric in results.METRICS
     ]
+
+
+def unstated(outcomes: Iterable[Outcome], wanted: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """List the pairs that are wanted, but of no group whose runs are there."""
+    known = {one.group: one for one in outcomes}
+    return [pair for pair in wanted if not any(_find(known, group, pair) for group in known)]
 
 
 def _essence(sides: Sides) -> tuple[str, frozenset[pairs.Side]]:
@@ -86,7 +91,7 @@ def correct(stated: Sequence[Contrast]) -> list[Contrast]:
     return [one._replace(p=p) for one, p in zip(stated, corrected, strict=True)]
 
 
-def find(known: Mapping[Group, Outcome], group: Group, pair: Sequence[str]) -> Sides | None:
+def _find(known: Mapping[Group, Outcome], group: Group, pair: Sequence[str]) -> Sides | None:
     """Find the sides of a pair of which the first belongs to a group, where both runs are there."""
     run, base = (
         (Group(group.target, side.content or group.content, side.user or group.user), side.run)

@@ -1,5 +1,6 @@
 """All that a report is made of, read from the stages' outputs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ class Evidence(NamedTuple):
 
     outcomes: list[Outcome]
     contrasts: list[Contrast]
-    unstated: list[list[str]]  # pairs that are wanted, of which a run is not
+    unstated: list[Sequence[str]]  # pairs that are wanted, of which a run is not
     overlaps: dict[str, Overlap]  # by target; empty without a source
     cards: dict[str, dict[str, Any]]  # by domain, the source first
     costs: Costs
@@ -69,17 +70,12 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
         results.load(where.evaluated, group, wanted.runs, capped(spent, group, wanted))
         for group in groups
     ]
-    known = {one.group: one for one in outcomes}
     described = cards.load(where.cards, [*wanted.sources, *wanted.targets], wanted.illustrated)
     best = {name: card["oracle"]["hr@10"] for name, card in described.items() if "oracle" in card}
     return Evidence(
         outcomes=outcomes,
         contrasts=contrasts.state(outcomes, wanted.contrasts),
-        unstated=[
-            pair
-            for pair in wanted.contrasts
-            if not any(contrasts.find(known, group, pair) for group in known)
-        ],
+        unstated=contrasts.unstated(outcomes, wanted.contrasts),
         overlaps=_overlaps(where, wanted),
         cards=described,
         costs=spent,
