@@ -25,7 +25,7 @@ STAGES = {
     "films-fashion": 2 + 3 * 5 + 3 * 2 + 2 + 2 * 3 * (1 + 2 + 1 + 2 + 2 + 1 + 1) + 1,
     # The same with one target, and with one content and four user encoders.
     "films-seeds": 2 + 3 * 5 + 3 * 2 + 1 + 3 * (1 + 2 + 1 + 2 + 2 + 1 + 1) + 1,
-    "films-users": 2 + 3 * 5 + 4 * 2 + 2 * 4 + 2 * 4 * (1 + 2 + 1 + 2 + 2 + 1 + 1) + 1,
+    "films-users": 2 + 3 * 5 + 4 * 2 + 2 * 4 + 2 * 4 * (1 + 1 + 1 + 2 + 2 + 1 + 1) + 1,
     "ninerec-bert4rec-image": 1 + 11 * 3 + 1 + 9 * 5 + 1,
     "ninerec-bert4rec-text": 1 + 11 * 2 + 1 + 9 * 5 + 1,
     "ninerec-best": 2 + 11 * 5 + 2 + 9 * (1 + 1 + 5 + 1) + 1,
