@@ -19,6 +19,10 @@ SHARE = 0.4  # of a GPU's free memory that contents may take
 def pick(device: str) -> torch.device:
     """Choose the device: `auto` is a GPU where there is one; of several processes each has its own.
 
+    From here on torch's attention does without cuDNN's kernel, which it would prefer on an H100:
+    that plans anew for every number and length of histories and items, and nearly every step has
+    its own. Flash attention does not.
+
     Raises:
         files.Stop: `cuda` is asked for and there is none, or there are fewer than processes.
     """
@@ -29,6 +33,7 @@ def pick(device: str) -> torch.device:
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.enable_cudnn_sdp(False)
     number = launch.local_rank()
     if device == "cpu" or number is None:
         return torch.device(device)

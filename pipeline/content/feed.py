@@ -28,7 +28,8 @@ class Lane:
 
     def send(self, batch: dict[str, Tensor]) -> Prepared:
         """Begin to copy a batch; the event is its arrival."""
-        with torch.cuda.stream(self.stream):  # which makes its GPU the one of this thread
+        # A thread begins on GPU 0, and would come back to it, and take memory there, at the end.
+        with torch.cuda.device(self.where), torch.cuda.stream(self.stream):
             sent = {name: device.move(tensor, self.where) for name, tensor in batch.items()}
             return sent, self.stream.record_event()
 

@@ -1,5 +1,6 @@
-"""Exact inner product search by FAISS: on the GPUs where there are any, else on the CPU."""
+"""Exact inner product search by FAISS: on a GPU where there is one, else on the CPU."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,9 @@ import faiss
 import numpy as np
 
 from pipeline.data import files, launch
+
+ROOM = 2**29  # bytes of a GPU that FAISS keeps to compute in; for more at once it asks anew
+OTHERS, CPU = "others share the vectors", "the CPU searches instead"
 
 T = TypeVar("T")
 
@@ -29,21 +33,23 @@ class Flat:
 
 
 class OnGpus:
-    """Search on GPUs, each with its part of the vectors [n, D] float32.
+    """Search on a GPU over [n, D] float32 vectors; on several, each with its part, if one is full.
 
-    Where one of them has too little memory left, the CPU searches.
+    Where all are full, or later on too little memory is left, the CPU searches.
     """
 
     limit = 2048  # FAISS's, on a GPU
 
-    def __init__(self, vectors: np.ndarray, gpus: list[int]) -> None:
+    def __init__(self, vectors: np.ndarray, own: int, others: list[int]) -> None:
         self.vectors = vectors
-        self.index = _if_room(partial(_divided, vectors, gpus))
+        self.index = _if_room(partial(_divided, vectors, [own]), OTHERS if others else CPU)
+        if self.index is None and others:
+            self.index = _if_room(partial(_divided, vectors, [own, *others]), CPU)
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Find the k best, as `Flat` does; k is at most `limit`."""
         if self.index is not None:
-            found = _if_room(partial(self.index.search, queries, k))
+            found = _if_room(partial(self.index.search, queries, k), CPU)
             if found is not None:
                 scores, places = found
                 return scores, places
@@ -52,14 +58,16 @@ class OnGpus:
 
 
 def index_of(vectors: np.ndarray) -> Flat | OnGpus:
-    """Index [n, D] float32 vectors: on all GPUs, or of several processes each on its own."""
-    gpus = list(range(faiss.get_num_gpus()))
-    if not gpus:
+    """Index [n, D] float32 vectors: of several processes each on its own GPU, alone on the first.
+
+    That is the one it trains on; what others do on theirs is disturbed only if it has no room.
+    """
+    number, own = faiss.get_num_gpus(), launch.local_rank()
+    if not number:
         return Flat(vectors)
-    own = launch.local_rank()
     if own is not None:
-        gpus = [own % len(gpus)]
-    return OnGpus(vectors, gpus)
+        return OnGpus(vectors, own % number, [])
+    return OnGpus(vectors, 0, list(range(1, number)))
 
 
 def set_up(device: str, threads: int) -> None:
@@ -80,13 +88,22 @@ def _divided(vectors: np.ndarray, gpus: list[int]) -> Any:  # noqa: ANN401  # FA
     options = faiss.GpuMultipleClonerOptions()
     options.shard = True
     flat = faiss.IndexFlatIP(vectors.shape[1])
-    index = faiss.index_cpu_to_gpus_list(flat, options, gpus)
+    resources = [_resources(gpu) for gpu in gpus]
+    index = faiss.index_cpu_to_gpu_multiple_py(resources, flat, options, gpus)
     index.add(vectors)
     return index
 
 
-def _if_room(work: Callable[[], T]) -> T | None:
-    """Let GPUs do something; None, and one line that says so, where their memory is too small.
+@functools.cache
+def _resources(gpu: int) -> Any:  # noqa: ANN401
+    """Give what FAISS holds on a GPU, which takes longer to set up than many a search."""
+    resources = faiss.StandardGpuResources()
+    resources.setTempMemory(ROOM)
+    return resources
+
+
+def _if_room(work: Callable[[], T], instead: str) -> T | None:
+    """Let GPUs do something; None, and a line that says what else, if their memory is too small.
 
     Raises:
         RuntimeError: they failed in another way.
@@ -96,5 +113,5 @@ def _if_room(work: Callable[[], T]) -> T | None:
     except RuntimeError as error:
         if not files.is_short_of_memory(error):
             raise
-        sys.stderr.write("search: a GPU has too little memory left; the CPU searches instead\n")
+        sys.stderr.write(f"search: a GPU has too little memory left; {instead}\n")
         return None

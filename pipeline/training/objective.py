@@ -58,7 +58,8 @@ def sum_gradients(optimizer: torch.optim.Optimizer) -> None:
     summed = processes.summed(torch.cat([gradient.flatten() for gradient in own]))
     parts = torch.split(summed, [p.numel() for p in used])
     for parameter, gradient in zip(used, parts, strict=True):
-        parameter.grad = gradient.view_as(parameter)
+        # In the order its weight lies in, channels last perhaps, by which a fused optimizer reads.
+        parameter.grad = torch.empty_like(parameter).copy_(gradient.view_as(parameter))
 
 
 def compile_parts(model: Recommender, backend: str = "inductor") -> None:

@@ -15,6 +15,7 @@ def test_a_gpu_that_is_not_there_stops():
     with pytest.raises(files.Stop, match=r"machine.device is 'cuda'"):
         device.pick("cuda")
     assert device.pick("auto") == CPU
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
     assert device.precision(CPU) == torch.float32
 
 

@@ -1,12 +1,15 @@
 """Batches are ready when the model comes for them, and no more of them than have room."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from pipeline.content import embed, feed, spool
+from pipeline.content import device, embed, feed, spool
 from tests.content.embedding import CPU, SOON, Repeating, Said, run
 
 
@@ -67,3 +70,23 @@ def test_after_an_error_or_without_a_taker_nothing_more_is_made(of, end, monkeyp
     # One may have begun beside what ended it; more were waiting.
     assert len(begun) <= (3 if end == "error" else 2)
     assert threading.active_count() == threads
+
+
+def test_a_batch_is_sent_on_its_own_gpu_and_the_thread_stays_there(monkeypatch):
+    """torch.cuda's ways to change GPU and stream are stubs, which say when."""
+    said = []
+
+    @contextlib.contextmanager
+    def on(what):
+        said.append(f"to {what}")
+        yield
+        said.append(f"from {what}")
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: on(stream.name))
+    stream = SimpleNamespace(name="lane", record_event=lambda: said.append("arrival"))
+    monkeypatch.setattr(torch.cuda, "Stream", lambda where: stream)
+    monkeypatch.setattr(device, "move", lambda tensor, where: said.append(f"copy to {where}"))
+    feed.Lane(torch.device("cuda:1")).send({"pixels": torch.ones(1)})
+    expected = "to cuda:1, to lane, copy to cuda:1, arrival, from lane, from cuda:1"
+    assert ", ".join(said) == expected

@@ -1,6 +1,7 @@
 """Which GPUs a search uses; what it finds is tests/retrieval/test_search.py's."""
 
 import os
+from types import SimpleNamespace
 
 import faiss
 import numpy as np
@@ -11,14 +12,14 @@ from pipeline.retrieval import index
 
 @pytest.mark.parametrize(
     ("rank", "size", "gpus"),
-    [(None, None, [0, 1, 2]), ("1", None, [0, 1, 2]), ("1", "1", [0, 1, 2]), ("0", "2", [0]),
-     ("1", "2", [1]), ("4", "8", [1])],
+    [(None, None, (0, [1, 2])), ("1", None, (0, [1, 2])), ("1", "1", (0, [1, 2])),
+     ("0", "2", (0, [])), ("1", "2", (1, [])), ("4", "8", (1, []))],
     ids=["alone", "stray", "one of one", "first", "own", "shared"],
 )  # fmt: skip
 def test_a_process_of_several_searches_on_its_own_gpu(monkeypatch, rank, size, gpus):
     used = []
     monkeypatch.setattr(index.faiss, "get_num_gpus", lambda: 3)
-    monkeypatch.setattr(index, "OnGpus", lambda vectors, gpus: used.append(gpus))
+    monkeypatch.setattr(index, "OnGpus", lambda vectors, *gpus: used.append(gpus))
     for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size}.items():
         monkeypatch.delenv(name, raising=False)
         if value is not None:
@@ -63,7 +64,7 @@ def test_the_cpu_searches_where_a_gpu_has_no_room_for_the_vectors(monkeypatch, c
         raise RuntimeError(FULL)
 
     monkeypatch.setattr(index, "_divided", no_room)
-    found = index.OnGpus(np.eye(3, dtype=np.float32), [0])
+    found = index.OnGpus(np.eye(3, dtype=np.float32), 0, [])
     for _ in range(2):
         scores, places = found.search(np.array([[1, 3, 2]], np.float32), 2)
         assert (scores.tolist(), places.tolist()) == ([[3, 2]], [[1, 2]])
@@ -72,10 +73,56 @@ def test_the_cpu_searches_where_a_gpu_has_no_room_for_the_vectors(monkeypatch, c
     )
 
 
+@pytest.mark.parametrize("room", [1, 3, 4])
+def test_gpus_share_what_is_too_much_for_one(monkeypatch, capsys, room):
+    """`room`: of so many GPUs together, three being there."""
+    tried = []
+
+    def divided(vectors, gpus):
+        tried.append(gpus)
+        if len(gpus) < room:
+            raise RuntimeError(FULL)
+        return FailingIndex("", good=1)
+
+    monkeypatch.setattr(index, "_divided", divided)
+    found = index.OnGpus(np.eye(3, dtype=np.float32), 0, [1, 2])
+    assert tried == [[0], [0, 1, 2]][: 1 + (room > 1)]
+    scores, _ = found.search(np.array([[1, 3, 2]], np.float32), 2)
+    assert scores.tolist() == ([[3, 2]] if room == 4 else [[7, 7]])
+    full = "search: a GPU has too little memory left; "
+    told = [f"{full}others share the vectors\n", f"{full}the CPU searches instead\n"]
+    assert capsys.readouterr().err == "".join(told[: (room > 1) + (room > 3)])
+
+
+def test_a_gpu_is_set_up_once(monkeypatch):
+    """FAISS's names for GPUs are stubs here; the index is one of the CPU."""
+    made, given = [], []
+
+    def to_gpus(resources, flat, options, gpus):
+        given.append((resources, options.shard, gpus))
+        return flat
+
+    stub = SimpleNamespace(setTempMemory=made.append)
+    stubs = {
+        "StandardGpuResources": lambda: stub,
+        "GpuMultipleClonerOptions": lambda: SimpleNamespace(shard=False),
+        "index_cpu_to_gpu_multiple_py": to_gpus,
+    }
+    for name, value in stubs.items():
+        monkeypatch.setattr(index.faiss, name, value, raising=False)
+    index._resources.cache_clear()
+    for vectors in (np.eye(3, dtype=np.float32), np.full((2, 3), 2, np.float32)):
+        found = index.OnGpus(vectors, 1, [])
+        assert found.search(np.ones((1, 3), np.float32), 1)[0].tolist() == [[vectors[0].sum()]]
+    index._resources.cache_clear()
+    assert given == [([stub], True, [1])] * 2
+    assert made == [index.ROOM]
+
+
 def test_the_cpu_goes_on_where_a_gpu_has_no_room_for_the_search(monkeypatch, capsys):
     device = FailingIndex(FULL, good=1)
     monkeypatch.setattr(index, "_divided", lambda vectors, gpus: device)
-    found = index.OnGpus(np.eye(3, dtype=np.float32), [0])
+    found = index.OnGpus(np.eye(3, dtype=np.float32), 0, [])
     query = np.array([[1, 3, 2]], np.float32)
     assert found.search(query, 2)[0].tolist() == [[7, 7]]
     for _ in range(2):
@@ -87,7 +134,7 @@ def test_the_cpu_goes_on_where_a_gpu_has_no_room_for_the_search(monkeypatch, cap
 def test_other_errors_of_a_gpu_are_not_taken_for_a_full_one(monkeypatch):
     device = FailingIndex("CUDA error 700 an illegal memory access was encountered")
     monkeypatch.setattr(index, "_divided", lambda vectors, gpus: device)
-    found = index.OnGpus(np.eye(3, dtype=np.float32), [0])
+    found = index.OnGpus(np.eye(3, dtype=np.float32), 0, [])
     with pytest.raises(RuntimeError, match="illegal memory access"):
         found.search(np.ones((1, 3), np.float32), 2)
 

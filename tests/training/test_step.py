@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.content import device, prefix
+from pipeline.content import device, prefix, processes
 from pipeline.data import files
 from pipeline.models import items, recommender, users
 from pipeline.models.sasrec import Sasrec
@@ -50,6 +50,23 @@ def test_loss_and_gradients_do_not_depend_on_the_micro_batch(world, loss, layers
     assert any(name.startswith("tower.encoders.text") for name in same)
     for name, gradient in expected.items():
         torch.testing.assert_close(same[name], gradient, rtol=0, atol=1e-10)
+
+
+def test_a_convolution_steps_by_its_gradient_in_several_processes_too(monkeypatch):
+    """A fused optimizer pairs weights and gradients as they lie, and these lie channels last."""
+
+    def step(n):
+        torch.manual_seed(0)
+        layer = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+        layer(torch.randn(2, 3, 8, 8)).square().sum().backward()
+        monkeypatch.setattr(processes, "size", lambda: n)
+        monkeypatch.setattr(processes, "summed", lambda tensor: tensor)  # the others' are 0
+        objective.sum_gradients(optimizer)
+        optimizer.step()
+        return layer.weight
+
+    torch.testing.assert_close(step(2), step(1), rtol=0, atol=0)
 
 
 def test_a_micro_batch_encodes_so_many_items_at_once_each_twice(world):
