@@ -5,7 +5,7 @@
 #   user encoders: PRESET=presets/films-seeds.yaml, films-users.yaml
 # make break-even: how many users it takes before end to end pays, on films from beside the checkout;
 #   PRESET=params.yaml USERS="500 1000 0" for your own data (0 = all), and if params.yaml lists
-#   several, TARGET=..., CONTENT=...
+#   several, TARGET=..., CONTENT=..., USER_ENCODER=...
 
 PYTHON ?= python3
 VENV := .venv

@@ -1,18 +1,13 @@
 """What is trained on MovieLens-1M, by name, and the sections of settings each recipe makes."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-
 from benchmarks import ml1m_data as data
-from pipeline import params
 from pipeline.data import files
 from pipeline.training.settings import IdRun
 
 WIDTH = 64  # D
-SHIPPED = Path(__file__).parents[1] / params.FILE
 SASREC = {
     "blocks": 2, "heads": 1, "norm": "pre", "activation": "gelu", "expansion": 4, "dropout": 0.2,
 }  # fmt: skip
@@ -101,18 +96,16 @@ def settings(recipe: Recipe, seed: int, threads: int) -> IdRun:
     Args:
         recipe: what it trains.
         seed: its only one.
-        threads: of torch and FAISS; 0 = as many as there are cores.
+        threads: of torch and FAISS; 0 = the cores, or OMP_NUM_THREADS.
 
     Raises:
         ValidationError: a value of the recipe is missing, unknown or of another type.
     """
-    # Every user encoder has a section there; of the others nothing is read.
-    shipped = YAML(typ="safe").load(SHIPPED)["user_encoders"]
     return IdRun.model_validate(
         {
             "protocol": data.PROTOCOL.model_dump(),
             "model": {"width": WIDTH},
-            "user_encoders": {**shipped, recipe.user: dict(recipe.encoder)},
+            "user_encoders": {recipe.user: dict(recipe.encoder)},
             "training": {**TRAINING, **recipe.training},
             "search": SEARCH,
             "seeds": [seed],

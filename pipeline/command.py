@@ -43,8 +43,11 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
     except Exception as error:
         if files.is_short_of_memory(error):
             said = str(error).partition("\n")[0] or type(error).__name__
-            fix = "reduce training.batch_users or machine.embed_batch in params.yaml"
-            _stop(f"not enough memory ({said}): {fix} and run again; finished work is kept")
+            fix = (
+                "free some, or take a machine with more; training needs less of it with a smaller "
+            )
+            fix += "training.batch_users in params.yaml. Finished work is kept"
+            _stop(f"not enough memory ({said}): {fix}")
         if not files.is_full(error):
             raise
         fix = "free some space and run again; finished work is kept"

@@ -1,4 +1,4 @@
-"""The section `machine`: what changes a run's cost but not its results; DVC does not track it."""
+"""The section `machine`: for cost, so DVC does not track it; README says what moves results."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ class Machine(Section):
     """How the work is done on this machine."""
 
     device: Literal["auto", "cpu", "cuda"]  # auto: a GPU where there is one
-    threads: NonNegativeInt  # of torch and FAISS; 0 = as many as there are cores
+    threads: NonNegativeInt  # of torch and FAISS; 0 = the cores, or OMP_NUM_THREADS
     embed_batch: PositiveInt  # items a forward pass of `embed` and of validation
     prefix_cache: PrefixCache  # run what is frozen of a training encoder once an item, and keep it
     micro_batch_items: NonNegativeInt  # that an encoder trains at once; 0 = all of a step

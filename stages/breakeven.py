@@ -25,7 +25,6 @@ class BreakEven(lists.Lists):
     """What is read of a preset; each of its sections is checked by the stage that reads it."""
 
     prepare: dict[str, Any]
-    seeds: list[int]
 
 
 def main(

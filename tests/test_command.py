@@ -65,8 +65,8 @@ def test_too_little_memory_is_a_stop_that_says_for_what(called):
     assert status == 1
     assert re.match(r"\nstopped: not enough memory \(Unable to allocate 8.00 PiB ", said)
     assert said.endswith(
-        "): reduce training.batch_users or machine.embed_batch in params.yaml and run again; "
-        "finished work is kept\n"
+        "): free some, or take a machine with more; training needs less of it with a smaller "
+        "training.batch_users in params.yaml. Finished work is kept\n"
     )
 
 

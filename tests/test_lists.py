@@ -216,6 +216,7 @@ OWN = {  # one's own data, without the demo
     "targets": ["near"],
     **{f"domains.{part}": MINE for part in SHIPPED["domains"]},
     "origins.image": "mine/encoder",
+    "encoders.image": "mine/encoder",
 }
 
 
@@ -243,6 +244,26 @@ def test_without_the_demo_nothing_of_it_is_left_behind(changes, named):
         agreement.check(changed({**OWN, **changes}), made)
     assert str(stop.value).endswith(" is the demo's: name your own, or write demo: [demo]")
     agreement.check(changed({**OWN, **changes, "demo": ["demo"]}), made)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    ["{}/mine", "timm:{}/mine", {"library": "timm", "model": "x", "weights": "{}/mine/net.bin"}],
+)
+def test_a_local_encoder_is_what_its_origin_names(encoder, tmp_path):
+    """DVC sees a change of the origin alone."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "net.bin").touch()
+    if isinstance(encoder, dict):
+        encoder = {key: value.format(tmp_path) for key, value in encoder.items()}
+    else:
+        encoder = encoder.format(tmp_path)
+    for origin in (folder, tmp_path):
+        agreement.check(changed({"encoders.image": encoder, "origins.image": str(origin)}))
+    named = rf"encoders.image reads .*{tmp_path}/mine.*, but origins.image: 'requirements.txt'"
+    with pytest.raises(files.Stop, match=named):
+        agreement.check(changed({"encoders.image": encoder, "origins.image": "requirements.txt"}))
 
 
 def test_ones_own_data_need_no_demo():

@@ -62,8 +62,7 @@ def run(
         key = processes.first_says(own)
         folder = scratch_root / key
         with processes.alone(folder) as waited:
-            is_done = waited and out.exists() and cost.exists()
-            if processes.first_says(is_done and files.read_json(cost)["key"] == key):
+            if processes.first_says(waited and scratch.is_done(key, out, cost)):
                 return
             seconds = 0.0
             with processes.out_folder(out) as part:

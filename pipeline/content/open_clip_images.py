@@ -1,7 +1,6 @@
 """open_clip models: the visual tower alone, read and written in open_clip's own format."""
 
 import copy
-import json
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -84,7 +83,7 @@ class OpenClipEncoder(image.ImageEncoder):
         from open_clip.model import _build_vision_tower
 
         try:
-            config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
+            config = files.read_json(folder / "open_clip_config.json")
             model = config["model_cfg"]
             vision = dict(model["vision_cfg"], timm_model_pretrained=False)
             preprocess = config.setdefault("preprocess_cfg", {})
@@ -94,7 +93,7 @@ class OpenClipEncoder(image.ImageEncoder):
                 preprocess.setdefault("size", vision.get("image_size", 224))
             net = _build_vision_tower(model["embed_dim"], vision, model.get("quick_gelu", False))
             tower = nn.ModuleDict({"visual": net})
-            state = load_state_dict(str(_weights(folder, "open_clip_model")))
+            state = load_state_dict(str(_weights(folder)))
             state = {name: value for name, value in state.items() if name.startswith("visual.")}
             resize_pos_embed(state, tower)
             tower.load_state_dict(state)
@@ -151,13 +150,14 @@ FAMILIES: dict[str, Callable[[Any], image.Ends]] = {
 }
 
 
-def _weights(folder: Path, stem: str) -> Path:
+def _weights(folder: Path) -> Path:
     """Find a folder's weights, safetensors first.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    for name in (f"{stem}.safetensors", "open_clip_pytorch_model.bin", "model.safetensors"):
+    names = "open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors"
+    for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(f"{folder / stem}.safetensors is missing")
+    raise FileNotFoundError(f"{folder / names[0]} is missing")

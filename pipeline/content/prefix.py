@@ -134,7 +134,7 @@ def check(encoder: Encoder, cache: PrefixCache) -> None:
 
 
 def _undivided(encoder: Encoder) -> str:
-    """Say that an encoder's family has no adapter."""
+    """Say that an encoder's family can't be run in two parts."""
     return f"the blocks of {encoder.spec.model!r} ({encoder.spec.library}) can't be run apart"
 
 

@@ -1,6 +1,5 @@
 """Embeddings on disk, and the passport that says what they stand for. No torch here."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,7 +110,7 @@ def passport(folder: Path) -> dict[str, Any]:
     path = folder / PASSPORT
     if not path.is_file():
         raise files.Stop(f"{folder} holds no embeddings: {path} is missing. Run the stage embed.")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = files.read_json(path)
     return found
 
 

@@ -171,7 +171,6 @@ class TextContent:
         self.ids = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)  # [total]
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])  # [N + 2]
         self._pad = int(encoder.tokenizer.pad_token_id or 0)
-        self._texts = texts
 
     def batch(self, items: np.ndarray) -> dict[str, Tensor]:
         """Give [n] items' tokens, padded to the longest of these.
@@ -192,9 +191,7 @@ class TextContent:
         }
 
     def digest(self) -> str:
-        """Hash the texts in the items' order, missing ones as such."""
-        digest = hashlib.sha256()
-        for present, text in zip(self.present[1:], self._texts, strict=True):
-            data = str(text).encode() if present else b""
-            digest.update(f"{len(data) if present else -1}:".encode() + data)
+        """Hash what the encoder reads of each item, prompt and tokenizer's doing included."""
+        digest = hashlib.sha256(self.lengths.tobytes())  # 0: no text
+        digest.update(self.ids.tobytes())
         return digest.hexdigest()

@@ -49,7 +49,11 @@ def source(model: str) -> str:
 
 
 def read(source: str, spec: Spec, local: bool) -> Any:  # noqa: ANN401
-    """Read a sentence-transformers or plain Hugging Face model; no code of its own is run."""
+    """Read a sentence-transformers or plain Hugging Face model; no code of its own is run.
+
+    Raises:
+        files.Stop: it is not there, or is no such model.
+    """
     import sentence_transformers  # seconds to import, and only texts need it
     from transformers.utils import logging
 
@@ -81,7 +85,8 @@ def _unreadable(spec: Spec, local: bool, error: Exception) -> str:
     return (
         f"the text encoder {spec.model!r} is no local folder and could not be downloaded "
         f"({reason}).{offline} The cache looked in: {constants.HF_HUB_CACHE}. "
-        "To use a local copy, set encoders.text in params.yaml to the path of its folder."
+        "To use a local copy, set encoders.text and origins.text in params.yaml to the path of its "
+        "folder."
     )
 
 
@@ -120,7 +125,11 @@ def limit(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
 
 
 def pool(model: Any, spec: Spec) -> None:  # noqa: ANN401
-    """Replace the pooling, keep all that stands around it."""
+    """Replace the pooling, keep all that stands around it.
+
+    Raises:
+        files.Stop: it has none.
+    """
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     for place, module in enumerate(model):

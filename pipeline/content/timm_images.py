@@ -1,6 +1,5 @@
 """timm models without their classifier, read and written in timm's own format."""
 
-import json
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -65,7 +64,7 @@ class TimmEncoder(image.ImageEncoder):
         import timm  # seconds to import, and only covers need it
 
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = files.read_json(folder / "config.json")
             sized = _sized(spec.model_copy(update={"options": {}}), config["pretrained_cfg"])
             net = timm.create_model(f"local-dir:{folder}", pretrained=True, **sized)
             net.reset_classifier(0)
@@ -146,17 +145,23 @@ def preprocess_of(net: nn.Module) -> dict[str, Any]:
     import timm
 
     config = timm.data.resolve_model_data_config(net)
-    size = net.patch_embed.img_size if hasattr(net, "patch_embed") else None  # type: ignore[union-attr]
+    size = getattr(getattr(net, "patch_embed", None), "img_size", None)
     return dict(config, size=size or config["input_size"][1:])
 
 
 def structure(net: nn.Module) -> tuple[Callable[[str], bool], Callable[[str], bool]]:
-    """Read below and blocks off the grouping that timm publishes with each of its models."""
-    matcher: dict[str, Any] = net.group_matcher(coarse=True)  # type: ignore[operator]
-    stems = matcher["stem"] if isinstance(matcher["stem"], (list, tuple)) else [matcher["stem"]]
-    below = [stem[0] if isinstance(stem, (list, tuple)) else stem for stem in stems]
-    blocks = matcher["blocks"]
-    block = blocks if isinstance(blocks, str) else blocks[0][0]
+    """Read below and blocks off the grouping that timm publishes with most of its models.
+
+    Nothing is either where it publishes none, or one by anything but names.
+    """
+    try:
+        matcher: dict[str, Any] = net.group_matcher(coarse=True)  # type: ignore[operator]
+        stems, blocks = matcher["stem"], matcher["blocks"]
+        stems = stems if isinstance(stems, (list, tuple)) else [stems]
+        below = [stem[0] if isinstance(stem, (list, tuple)) else stem for stem in stems]
+        block = blocks if isinstance(blocks, str) else blocks[0][0]
+    except (AttributeError, AssertionError, KeyError, TypeError):
+        return (lambda _: False), (lambda _: False)
     return (
         lambda name: any(re.match(pattern, name) for pattern in below),
         lambda name: re.fullmatch(block, name) is not None,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.data import kinds, pairs
 from pipeline.data.lists import MODALITIES, SANITY, Lists, stop
@@ -35,6 +36,7 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     for modality in lists.origins:
         if modality not in lists.encoders:
             stop(f"origins: {[*lists.origins]}", f"encoders names no {modality} encoder")
+        _check_origin(modality, lists.origins[modality], lists.encoders[modality])
     _check_domains(lists)
     _check_modalities(lists)
     _check_contents(lists)
@@ -42,6 +44,18 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     encodes = bool(lists.contents) and lists.runs.encodes(lists.sources)
     kinds.check_loss(lists.training.get("loss"), encodes)
     _check_contrasts(lists.report.contrasts, lists.user_encoders)
+
+
+def _check_origin(modality: str, origin: str, encoder: Any) -> None:  # noqa: ANN401  # its stage's
+    """See that a change of an encoder's local files is noticed: its origin is what DVC watches."""
+    named = encoder if isinstance(encoder, dict) else {"model": encoder}
+    for path in (named.get("model"), named.get("weights")):
+        local = Path(str(path).removeprefix("timm:").removeprefix("open_clip:")).absolute()
+        if path and local.exists() and not local.is_relative_to(Path(origin).absolute()):
+            stop(
+                f"encoders.{modality} reads {path}, but origins.{modality}: {origin!r}",
+                "name there what it is made from, so that a change of it is noticed",
+            )
 
 
 def _check_twice(lists: Lists) -> None:

@@ -47,6 +47,11 @@ def locked(folder: Path) -> contextlib.AbstractContextManager[bool]:
     return locks.held(_lock(folder))
 
 
+def is_done(key: str, out: Path, cost: Path) -> bool:
+    """Tell whether a result and its cost are there, and of the work that `key` stands for."""
+    return out.exists() and cost.exists() and files.read_json(cost).get("key") == key
+
+
 def clear(folder: Path) -> None:
     """Remove a scratch folder."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -18,7 +18,7 @@ class Protocol(Section):
     """How users are tested; training's validation and `evaluate` share it."""
 
     min_items: int = Field(ge=HELD_OUT + 1)  # users with fewer are dropped
-    window: int = Field(ge=HELD_OUT + 1)  # a user's last items that are looked at
+    window: int = Field(ge=HELD_OUT + 2)  # a user's last items that count, two to learn from
     mask: Literal["window", "all", "none"]  # what of a user's past may not be retrieved
     catalogue: Literal["window", "all"]  # candidates: items of the windows, or the item table
     select: Literal["hr@10", "ndcg@10"]  # the validation metric of the best epoch, at CUTOFF

@@ -148,8 +148,9 @@ def load_start(folder: Path, model: Recommender) -> None:
     """
     state = load_file(folder / "model.safetensors")
     own = model.own_state()
-    for name in statistics(model):
-        state[name] = own[name].cpu()
+    if isinstance(model.tower, ContentTower):
+        for name, _ in model.tower.head.named_buffers():
+            state[f"tower.head.{name}"] = own[f"tower.head.{name}"].cpu()
     differing = sorted(
         name
         for name in state.keys() | own.keys()
@@ -161,10 +162,3 @@ def load_start(folder: Path, model: Recommender) -> None:
             "pre-train again with the same model, tower and user_encoders sections (dvc repro)"
         )
     model.load_state_dict(state, strict=False)
-
-
-def statistics(model: Recommender) -> list[str]:
-    """Name the buffers that hold a content head's standardisation."""
-    if not isinstance(model.tower, ContentTower):
-        return []
-    return [f"tower.head.{name}" for name, _ in model.tower.head.named_buffers()]

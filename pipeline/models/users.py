@@ -61,7 +61,8 @@ def build(name: str, width: int, length: int, settings: UserEncoders) -> UserEnc
     """Build a user encoder by its name, with D = `width` and L = `length`.
 
     Raises:
-        Stop: there is no user encoder of this name.
+        Stop: there is no user encoder of this name, its settings are missing, or its heads do not
+            divide D.
     """
     own = settings_of(name, settings)
     return USER_ENCODERS[name](width, length, own)

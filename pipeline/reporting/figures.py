@@ -198,7 +198,7 @@ def _slice(axes: Axes, row: int, title: str, found: Estimate) -> None:
 
 
 def _curve(axes: Axes, run: str, curve: Curve, is_capped: bool) -> None:
-    style, rows = looks.STYLES[run], curve.rows.drop_nulls(results.HR)
+    style, rows = looks.STYLES[run], curve.rows
     if "joint" in rows["phase"]:
         rows = rows.filter(pl.col("phase") == "joint")
     epochs, values = rows["epoch"].to_numpy(), 100 * rows[results.HR].to_numpy()

@@ -64,7 +64,7 @@ class Judged(NamedTuple):
 
 
 def check(domain: str, candidates: int, depth: int) -> None:
-    """See that no cutoff is so large that every candidate would be within it.
+    """See that there are candidates for as many places as the largest cutoff looks at.
 
     Raises:
         Stop: there are fewer candidates than the largest cutoff.

@@ -1,11 +1,10 @@
 """The search around `fit`: which settings a run tries; validation chooses."""
 
 import itertools
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat, field_validator, model_validator
 
-from pipeline.data import files
 from pipeline.params import Section
 
 
@@ -20,6 +19,26 @@ class Search(Section):
     learning_rate: list[PositiveFloat]
     weight_decay: list[NonNegativeFloat]
     encoder_learning_rate: list[NonNegativeFloat]
+
+    @field_validator("*")
+    @classmethod
+    def each_once(cls, values: list[float]) -> list[float]:
+        """Refuse a value that is listed twice."""
+        if len(set(values)) < len(values):
+            raise ValueError("a value is listed twice; name each once, it is tried once")
+        return values
+
+    @model_validator(mode="after")
+    def as_many_of_each(self) -> Self:
+        """Refuse more tries for what an encoder adds than for what it is added to, or fewer."""
+        decays, rates = len(self.weight_decay), len(self.encoder_learning_rate)
+        if decays != rates:
+            raise ValueError(
+                f"weight_decay has {decays} values and encoder_learning_rate {rates}; what an "
+                "encoder adds is tuned as much as what it is added to, so give both the same "
+                "number (or leave both empty)"
+            )
+        return self
 
 
 class Point(NamedTuple):
@@ -43,23 +62,7 @@ def points(search: Search, default: Point, encoder_trains: bool) -> list[Point]:
         search: the axes.
         default: what an axis without values takes.
         encoder_trains: whether an encoder trains in it, so that its rate is the second axis.
-
-    Raises:
-        Stop: the encoder's rates are not as many as the weight decays, or a value is listed twice.
     """
-    for axis, values in search.model_dump().items():
-        if len(set(values)) < len(values):
-            raise files.Stop(
-                f"params.yaml: search.{axis} is {values}: a value is listed twice; "
-                "every setting is tried once, so name each value once"
-            )
-    if len(search.weight_decay) != len(search.encoder_learning_rate):
-        raise files.Stop(
-            f"params.yaml: search.weight_decay has {len(search.weight_decay)} values and "
-            f"search.encoder_learning_rate {len(search.encoder_learning_rate)}; what an encoder "
-            "adds is tuned as much as what it is added to, so give both the same number "
-            "(or leave both empty)"
-        )
     rates = search.learning_rate or [default.learning_rate]
     if encoder_trains:
         second = search.encoder_learning_rate or [default.encoder_learning_rate]

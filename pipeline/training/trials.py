@@ -31,8 +31,7 @@ def run(work: runs.Work, out: Path, cost: Path, scratch_root: Path) -> None:
     key = scratch.key(described, work.state)
     folder = scratch_root / key
     with processes.group(work.device), processes.alone(folder) as waited:
-        is_done = out.exists() and cost.exists() and files.read_json(cost)["key"] == key
-        if processes.first_says(waited and is_done):
+        if processes.first_says(waited and scratch.is_done(key, out, cost)):
             return
         progress = Progress(f"{work.name.run} on {work.name.domain}")
         with processes.out_folder(out) as part:

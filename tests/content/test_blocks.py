@@ -83,6 +83,19 @@ def test_the_structure_of_timms_families_is_known(name, blocks, above):
     assert {n.rpartition(".")[0] for n in rest} == above
 
 
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("inception_v3", (299, 299)), ("caformer_s18", (224, 224)), ("tiny_vit_5m_224", (224, 224))],
+)
+def test_a_net_without_a_known_structure_has_its_own_size_and_no_blocks(name, size):
+    """It can be frozen or train whole; timm says of the third one's blocks, not of its size."""
+    with torch.device("meta"):
+        net = timm.create_model(name, num_classes=0)
+    assert tuple(timm_images.preprocess_of(net)["size"]) == size
+    _, is_block = timm_images.structure(net)
+    assert any(is_block(n) for n, _ in net.named_modules()) == (name == "tiny_vit_5m_224")
+
+
 def test_more_layers_than_there_are_stops_with_the_depth(bert, fetch):
     encoder = fetch(str(bert), "text")
     with pytest.raises(files.Stop, match=r"layers is 4, but '.*' has 3 blocks. Give 0 to 3"):

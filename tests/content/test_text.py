@@ -177,11 +177,16 @@ def test_a_name_that_cannot_be_downloaded_says_where_it_looked(monkeypatch, tmp_
         assert part in said
 
 
-def test_the_digest_is_that_of_the_texts_alone(bert, fetch):
+def test_the_digest_is_that_of_what_the_encoder_reads_of_the_texts(bert, fetch):
     short = specification.Spec(library="sentence-transformers", model=str(bert), max_tokens=5)
     encoder = fetch(str(bert), "text")
     digest = TextContent(TEXTS, encoder).digest()
-    assert TextContent(TEXTS, fetch(short, "text", "short")).digest() == digest
+    assert TextContent(TEXTS, fetch(str(bert), "text", "again")).digest() == digest
+    assert TextContent(TEXTS, fetch(short, "text", "short")).digest() != digest
+    prompting = fetch(str(bert), "text", "prompting")
+    prompting.model.prompts = {"query": "red "}
+    prompting.model.default_prompt_name = "query"
+    assert TextContent(TEXTS, prompting).digest() != digest
     assert TextContent([*TEXTS[:-1], "red"], encoder).digest() != digest
     assert TextContent([*TEXTS, None], encoder).digest() != digest
     # Where a text ends is part of it.

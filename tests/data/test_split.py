@@ -66,10 +66,11 @@ def test_too_short_a_history_is_named():
         split.split(sequences.from_rows([[1, 2, 3, 4]]), 7, NINEREC)
 
 
-@pytest.mark.parametrize("key", ["min_items", "window"])
-def test_two_items_leave_nothing_to_learn_from(key):
-    with pytest.raises(ValueError, match=f"{key}\n.*greater than or equal to 3"):
-        with_(**{key: 2})
+@pytest.mark.parametrize(("key", "least"), [("min_items", 3), ("window", 4)])
+def test_too_few_items_leave_nothing_to_learn_from(key, least):
+    assert getattr(with_(**{key: least}), key) == least
+    with pytest.raises(ValueError, match=f"{key}\n.*greater than or equal to {least}"):
+        with_(**{key: least - 1})
 
 
 def test_the_length_of_a_history_follows_from_the_window():
@@ -95,7 +96,7 @@ def test_the_parts_of_the_users_are_all_users_with_what_is_theirs(of):
 
 @given(
     st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=12), min_size=1, max_size=5),
-    st.integers(3, 9),
+    st.integers(4, 9),
     st.sampled_from(["window", "all", "none"]),
     st.sampled_from(["window", "all"]),
 )

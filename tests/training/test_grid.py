@@ -1,6 +1,5 @@
 import pytest
 
-from pipeline.data import files
 from pipeline.training import grid
 
 DEFAULT = grid.Point(learning_rate=1.0, weight_decay=2.0, encoder_learning_rate=3.0)
@@ -37,13 +36,12 @@ def test_every_run_tries_as_many_points(axes):
     assert len(plain) == len(joint) == len(set(plain)) == len(set(joint))
 
 
-@pytest.mark.parametrize("encoder_trains", [False, True])
-def test_unequal_axes_stop_whichever_run_asks(encoder_trains):
-    with pytest.raises(
-        files.Stop,
-        match=r"weight_decay has 2 values and search.encoder_learning_rate 0; .*same number",
-    ):
-        grid.points(search([], [1.0, 2.0], []), DEFAULT, encoder_trains)
+def test_axes_are_of_one_length_and_name_each_value_once():
+    unequal = r"weight_decay has 2 values and encoder_learning_rate 0; .*same number"
+    with pytest.raises(ValueError, match=unequal):
+        search([], [1.0, 2.0], [])
+    with pytest.raises(ValueError, match=r"learning_rate\n.*a value is listed twice"):
+        search([0.1, 0.2, 0.1])
 
 
 def test_the_joint_phase_tries_the_encoders_rates_from_the_best_probe():
