@@ -168,6 +168,7 @@ def test_a_shipped_preset_fits_every_stage(shipped, monkeypatch):
          r"encoders\.text\.str: .*\n  encoders\.text\.Spec\.revision: Input should be a valid "
          r"string \(found: the date 2024-01-01; if it is a name, write it in quotes\)"),
         ("  cutoffs: [", "  cutoff: 5\n  cutoffs: [", "evaluate: there is no 'cutoff'; the keys"),
+        (" weight_decay: [],", " weight_decay: [0.1],", "search: weight_decay has 1 values and"),
     ],
 )  # fmt: skip
 def test_what_a_later_stage_would_stop_at_stops_now(tmp_path, monkeypatch, before, after, message):

@@ -138,14 +138,6 @@ def test_encoders_that_cannot_train_stop_before_any_probe(
         run_in(tmp_path, made)
 
 
-def test_unequal_axes_stop_before_training_and_leave_nothing(target, public, monkeypatch, tmp_path):
-    monkeypatch.setattr(loop, "fit", None)
-    made = work("frozen", target, public, search=AXES | {"encoder_learning_rate": []})
-    with pytest.raises(files.Stop, match="same number"):
-        run_in(tmp_path, made)
-    assert [path.name for path in tmp_path.iterdir()] == ["scratch"]
-
-
 def test_the_encoders_rates_share_the_best_probe(target, public, monkeypatch, tmp_path):
     axes = AXES | {"learning_rate": []}
     steps = counted_steps(monkeypatch)
