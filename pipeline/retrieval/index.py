@@ -1,10 +1,9 @@
 """Exact inner product search by FAISS: on a GPU where there is one, else on the CPU."""
 
-import functools
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import faiss
@@ -94,7 +93,7 @@ def _divided(vectors: np.ndarray, gpus: list[int]) -> Any:  # noqa: ANN401  # FA
     return index
 
 
-@functools.cache
+@cache
 def _resources(gpu: int) -> Any:  # noqa: ANN401
     """Give what FAISS holds on a GPU, which takes longer to set up than many a search."""
     resources = faiss.StandardGpuResources()
