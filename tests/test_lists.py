@@ -259,7 +259,7 @@ def test_a_local_encoder_is_what_its_origin_names(encoder, tmp_path):
         encoder = {key: value.format(tmp_path) for key, value in encoder.items()}
     else:
         encoder = encoder.format(tmp_path)
-    for origin in (folder, tmp_path):
+    for origin in (folder, tmp_path, folder / "net.bin"):
         agreement.check(changed({"encoders.image": encoder, "origins.image": str(origin)}))
     named = rf"encoders.image reads .*{tmp_path}/mine.*, but origins.image: 'requirements.txt'"
     with pytest.raises(files.Stop, match=named):

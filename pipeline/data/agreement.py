@@ -49,9 +49,11 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
 def _check_origin(modality: str, origin: str, encoder: Any) -> None:  # noqa: ANN401  # its stage's
     """See that a change of an encoder's local files is noticed: its origin is what DVC watches."""
     named = encoder if isinstance(encoder, dict) else {"model": encoder}
+    watched = Path(origin).absolute()
     for path in (named.get("model"), named.get("weights")):
         local = Path(str(path).removeprefix("timm:").removeprefix("open_clip:")).absolute()
-        if path and local.exists() and not local.is_relative_to(Path(origin).absolute()):
+        is_watched = local.is_relative_to(watched) or watched.is_relative_to(local)
+        if path and local.exists() and not is_watched:
             stop(
                 f"encoders.{modality} reads {path}, but origins.{modality}: {origin!r}",
                 "name there what it is made from, so that a change of it is noticed",
