@@ -9,6 +9,7 @@ import typer
 from pipeline import command
 from pipeline.content import store
 from pipeline.data import files, lists, split, tables
+from pipeline.data.progress import Progress
 from pipeline.machine import Machine
 from pipeline.params import Params
 from pipeline.retrieval import evaluation, index, vectors
@@ -49,13 +50,16 @@ def main(
         evaluation.check(target, counts["candidates"], p.evaluate.depth)
         contents = [one.vectors for one in store.load(embeddings).values()]
         judged = evaluation.sanity(divided, contents, p.evaluate)
+        names = p.runs.names(p.sources)
         is_capped: dict[str, bool] = {}
-        for run in p.runs.names(p.sources):
+        progress = Progress(f"evaluate {target}, runs", len(names))
+        for run in names:
             group = f"{target}-{'id' if run == 'id' else content}-{user}"
             folders = vectors.folders(runs / group / run, p.seeds)
             models = [vectors.load(folder, n_items, n_users) for folder in folders]
             judged += [evaluation.trained(run, model, divided, p.evaluate) for model in models]
             is_capped[run] = any(model.capped for model in models)
+            progress.advance(1)
         pl.concat([one.ranks for one in judged]).write_parquet(part / "ranks.parquet")
         evaluation.users(divided).write_parquet(part / "users.parquet")
         described = {"cutoffs": p.evaluate.cutoffs, "counts": counts, "capped": is_capped}

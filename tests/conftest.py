@@ -1,5 +1,6 @@
 """Fixtures for tests of the flow as a whole; a room's own lie in its folder."""
 
+import itertools
 import os
 import re
 
@@ -27,6 +28,13 @@ def gpus_that_are_there(monkeypatch):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", VISIBLE)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Every look at the clock is a minute later: all that can speak of its progress does."""
+    minutes = itertools.count()
+    monkeypatch.setattr("time.monotonic", lambda: 60.0 * next(minutes))
 
 
 @pytest.fixture(scope="session")

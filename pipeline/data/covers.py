@@ -15,6 +15,7 @@ from pydantic import Field
 
 from pipeline.data import decoding, files, missing
 from pipeline.data.files import Stop
+from pipeline.data.progress import Progress
 from pipeline.params import Section
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")  # the first wins where an item has several
@@ -129,11 +130,12 @@ def pack(
         except decoding.CoverError as error:
             broken[item] = f"{name!r}: {error}"
 
+    progress = Progress("covers", len(items))
     Image.init()  # load the decoders before the threads ask for them
     with warnings.catch_warnings(), ThreadPoolExecutor(at_once()) as threads:
         warnings.simplefilter("ignore")  # what Pillow warns of is refused in `read`, or harmless
         for _ in threads.map(decode, range(len(items))):
-            pass  # raises here what is raised there
+            progress.advance(1)  # what is raised there is raised here
     pixels.flush()
     rows = np.full(len(names) + 1, -1, np.int32)
     rows[items] = [-1 if item in broken else row for row, item in enumerate(items)]

@@ -11,6 +11,11 @@ def is_one_of_several() -> bool:
     return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
+def is_first() -> bool:
+    """Tell whether this is the first of several processes, or the only one."""
+    return not is_one_of_several() or os.environ["RANK"] == "0"
+
+
 def local_rank() -> int | None:
     """Give this process's number on its machine, from 0; none where it is alone."""
     number = os.environ.get("LOCAL_RANK") if is_one_of_several() else None

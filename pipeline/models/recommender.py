@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.content import device, feed, processes
 from pipeline.data import files
+from pipeline.data.progress import Progress
 from pipeline.data.sequences import Lists, lengths, take
 from pipeline.models.items import ContentTower, EndToEndTower
 from pipeline.models.rows import Rows, UserEncoder
@@ -84,6 +85,7 @@ class Recommender(nn.Module):
         else:
             batch, advice = max(batch, ITEMS_A_PASS), device.TO_CPU
         made: feed.Vectors | None = None
+        progress = Progress("item vectors", len(items))
         # One pass at least, which tells how wide vectors are: a process may have no item.
         for start in range(0, max(1, len(items)), batch):
             some = torch.from_numpy(items[start : start + batch])
@@ -91,6 +93,7 @@ class Recommender(nn.Module):
                 found = self.tower(some)
                 made = made or feed.Vectors(len(items), found.shape[1], where)
                 made.put(found)
+            progress.advance(len(some))
         assert made is not None, "there is one pass at least"
         vectors = np.zeros((len(wanted), made.rows.shape[1]), np.float32)
         vectors[items] = made.arrived()
@@ -113,6 +116,7 @@ class Recommender(nn.Module):
         n = lengths(histories)
         order = np.argsort(n, kind="stable")
         queries = np.empty((len(n), items.shape[1]), np.float32)
+        progress = Progress("query vectors, users", len(n))
         for first in range(0, len(n), USERS_A_COPY):
             some = order[first : first + USERS_A_COPY]
             made = feed.Vectors(len(some), items.shape[1], where)
@@ -123,6 +127,7 @@ class Recommender(nn.Module):
                 with device.autocast(where):
                     made.put(self.users.last(F.embedding(inputs, vectors), rows))
             queries[some] = made.arrived()
+            progress.advance(len(some))
         return queries
 
     def own_state(self) -> dict[str, Tensor]:

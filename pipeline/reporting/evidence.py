@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pipeline.data.progress import Progress
 from pipeline.reporting import cards, contrasts, costs, overlap, results
 from pipeline.reporting.contrasts import Contrast
 from pipeline.reporting.costs import Costs
@@ -66,10 +67,11 @@ def gather(wanted: Wanted, where: Where) -> Evidence:
     """
     groups = wanted.groups()
     spent = costs.load(where.costs, groups, wanted.runs, wanted.sources)
-    outcomes = [
-        results.load(where.evaluated, group, wanted.runs, capped(spent, group, wanted))
-        for group in groups
-    ]
+    progress, outcomes = Progress("report, groups of runs", len(groups)), []
+    for group in groups:
+        is_capped = capped(spent, group, wanted)
+        outcomes.append(results.load(where.evaluated, group, wanted.runs, is_capped))
+        progress.advance(1)
     described = cards.load(where.cards, [*wanted.sources, *wanted.targets], wanted.illustrated)
     best = {name: card["oracle"]["hr@10"] for name, card in described.items() if "oracle" in card}
     return Evidence(

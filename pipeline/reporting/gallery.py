@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
+from pipeline.data.progress import Progress
 from pipeline.reporting import divisions, figures, panels
 from pipeline.reporting.evidence import Evidence
 from pipeline.reporting.plots import Curve
@@ -24,12 +25,14 @@ def draw(
 ) -> dict[str, list[Picture]]:
     """Draw all figures into `out`/figures and list them by <content>-<user encoder>."""
     drawn: dict[str, list[Picture]] = {}
+    progress = Progress("report, figures of user encoders", len(found.series()))
     for content, user in found.series():
         name = f"{content}-{user}"
         for kind, figure in series(found, curves, content, user).items():
             picture = Picture(kind, f"figures/{kind}-{name}.png")
             panels.save(figure, out / picture.path)
             drawn.setdefault(name, []).append(picture)
+        progress.advance(1)
     return drawn
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from pipeline.data import sequences
+from pipeline.data.progress import Progress
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
 from pipeline.retrieval import ranking, recommended, search
@@ -57,6 +58,7 @@ def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int,
     better, tied = np.zeros((2, len(held_out.items)), np.int32)
     lists = np.zeros((len(held_out.items), k), np.int32)
     step = max(1, CHUNK_SCORES // len(candidates))
+    progress = Progress("search by itemknn, users", len(better))
     for start in range(0, len(better), step):
         users = np.arange(start, min(start + step, len(better)))
         scores, masked = (
@@ -70,6 +72,7 @@ def itemknn(train: Lists, held_out: HeldOut, candidates: np.ndarray, depth: int,
         if k:
             rounded = partial(_rounded, allowed)
             lists[users] = recommended.of_scores(allowed, k, 2 * 10.0**-DIGITS, rounded, floor=0.0)
+        progress.advance(len(users))
     return Found(Ranks(better, tied), lists)
 
 

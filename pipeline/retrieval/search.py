@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.data import sequences
+from pipeline.data.progress import Progress
 from pipeline.data.sequences import Lists
 from pipeline.data.split import HeldOut
 from pipeline.retrieval import ranking, recommended, scoring, vectors
@@ -82,9 +83,10 @@ def retrieve(
     tolerances *= vectors.norms("item", eligible).max()
     asked = Asked(queries, items, held_out, candidates, tolerances, depth, k)
 
-    ((better, tied), lists), is_certain = _by_index(asked, eligible)
+    progress = Progress("search, users", len(queries))
+    ((better, tied), lists), is_certain = _by_index(asked, eligible, progress)
     left = np.flatnonzero(~is_certain)
-    (better[left], tied[left]), lists[left] = _by_scores(asked, left)
+    (better[left], tied[left]), lists[left] = _by_scores(asked, left, progress)
     is_reachable = ranking.reachable(held_out, candidates)
     return Found(ranking.not_past(depth, is_reachable, better, tied), lists)
 
@@ -102,12 +104,13 @@ def allow(scores: np.ndarray, masked: Lists, candidates: np.ndarray) -> np.ndarr
     return allowed
 
 
-def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
+def _by_index(asked: Asked, eligible: np.ndarray, progress: Progress) -> tuple[Found, np.ndarray]:
     """Rank and list by what FAISS finds: the best, and as many as a chunk of users masks at most.
 
     Args:
         asked: all users and items.
         eligible: [n, D] float32, the vectors of the n candidates.
+        progress: counts users for whom both are certain.
 
     Returns:
         Ranks and lists, and [U] bool, the users for whom both are certain.
@@ -132,11 +135,12 @@ def _by_index(asked: Asked, eligible: np.ndarray) -> tuple[Found, np.ndarray]:
         if k:
             lists[users], is_certain[users] = recommended.of_search(chunk, k)
             chunk = chunk.take(near)
-        users = users[near]
-        (better[users], tied[users]), is_ranked = ranking.of_search(
-            chunk, held_out.items[users], depth
+        unsettled = users[near]
+        (better[unsettled], tied[unsettled]), is_ranked = ranking.of_search(
+            chunk, held_out.items[unsettled], depth
         )
-        is_certain[users] &= is_ranked
+        is_certain[unsettled] &= is_ranked
+        progress.advance(int(is_certain[users].sum()))
     return Found(Ranks(better, tied), lists), is_certain
 
 
@@ -164,7 +168,7 @@ def _chunk(
     )
 
 
-def _by_scores(asked: Asked, users: np.ndarray) -> Found:
+def _by_scores(asked: Asked, users: np.ndarray, progress: Progress) -> Found:
     """Rank and list for some users, [n] int64, by the scores of all items in float64."""
     better, tied = np.zeros((2, len(users)), np.int32)
     lists = np.zeros((len(users), asked.k), np.int32)
@@ -182,6 +186,7 @@ def _by_scores(asked: Asked, users: np.ndarray) -> Found:
             exact = partial(_exact_row, queries, asked.items)
             slack = recommended.SLACK * tolerance
             lists[here] = recommended.of_scores(scores, asked.k, slack, exact)
+        progress.advance(len(some))
     return Found(Ranks(better, tied), lists)
 
 

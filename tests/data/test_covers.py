@@ -113,13 +113,15 @@ def test_bad_files_are_named_and_refused(tmp_path):
         np.testing.assert_array_equal(packed.pixels[packed.rows[item]], expected)
 
 
-def test_same_files_same_bytes(tmp_path):
+def test_same_files_same_bytes(tmp_path, slow, capsys):
     folder = folder_of_bad_covers(tmp_path)
     names = covers.listing(folder) * 3
     for out in ("a", "b"):
         covers.pack(folder, names, covers.listing(folder), 8, tmp_path / out)
     for file in ("pixels.npy", "rows.npy"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    last = capsys.readouterr().err.splitlines()[-1]  # broken ones are done too
+    assert last.startswith(f"covers: {len(names)} of {len(names)}, ")
 
 
 def test_listing_has_images_in_a_fixed_order(tmp_path):

@@ -49,3 +49,20 @@ def test_a_terminal_hears_nothing_of_what_takes_no_time(capsys, now, monkeypatch
     now[0] += 1
     progress.advance(10)
     assert capsys.readouterr().err == ""
+
+
+def test_what_is_slow_is_said_by_the_seconds_of_each(capsys, now):
+    progress = Progress("evaluate near, runs", 10)
+    now[0] += 25
+    progress.advance(2)
+    assert capsys.readouterr().err == "evaluate near, runs: 2 of 10, 12.5 s each, ETA 100 s\n"
+
+
+def test_of_several_processes_the_first_speaks(capsys, now, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        progress = Progress(f"process {rank}", 10)
+        now[0] += 5
+        progress.advance(5)
+    assert capsys.readouterr().err == "process 0: 5 of 10, 1/s, ETA 5 s\n"

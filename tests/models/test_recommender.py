@@ -112,6 +112,19 @@ def test_too_little_memory_without_an_encoder_names_the_device(monkeypatch):
         model.item_vectors(np.arange(8) > 0, batch=4)
 
 
+def test_progress_counts_the_items_and_users_that_are_encoded(slow, capsys, monkeypatch):
+    monkeypatch.setattr(recommender, "USERS_A_COPY", 2)
+    monkeypatch.setattr(recommender, "ITEMS_A_PASS", 3)
+    model = id_model()
+    vectors = model.item_vectors(np.arange(8) > 0, 1)
+    model.queries(sequences.from_rows([[1, 2, 3], [4], [5, 6]]), vectors)
+    said = [line.rsplit(", ", 2)[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == [
+        *(f"item vectors: {done} of 7" for done in (3, 6, 7)),
+        *(f"query vectors, users: {done} of 3" for done in (2, 3)),
+    ]
+
+
 def test_a_users_query_is_the_one_after_the_last_item_whoever_else_is_asked_for(monkeypatch):
     model = id_model().train()
     vectors = model.item_vectors(np.arange(8) > 0, 4)

@@ -103,10 +103,14 @@ def test_sums_of_the_same_cosines_in_another_order_are_ties(held_out):
     assert (ranks.better.tolist(), ranks.tied.tolist()) == ([0], [2])
 
 
-def test_itemknn_does_not_depend_on_its_chunks(monkeypatch, small):
+def test_itemknn_does_not_depend_on_its_chunks_and_counts_them(monkeypatch, small, slow, capsys):
     expected = baselines.itemknn(small.train, small.test, small.candidates, 10, 3)
     monkeypatch.setattr(baselines, "CHUNK_SCORES", 1)
     chunked = baselines.itemknn(small.train, small.test, small.candidates, 10, 3)
+    users = len(small.test.items)
+    said = [line.split(", ")[1] for line in capsys.readouterr().err.splitlines()]
+    counted = [f"users: {done} of {users}" for done in range(1, users + 1)]
+    assert said == [counted[-1], *counted]
     np.testing.assert_array_equal(chunked.ranks, expected.ranks)
     np.testing.assert_array_equal(chunked.lists, expected.lists)
 

@@ -268,3 +268,13 @@ def test_properties_on_small_whole_numbers(data, depth):
     larger = search.rank(queries, items, held, candidates, depth + 1)
     np.testing.assert_allclose(metrics.hit(ranks, depth), metrics.hit(larger, depth))
     assert (metrics.ndcg(ranks, depth) <= metrics.hit(ranks, depth) + 1e-12).all()
+
+
+def test_progress_counts_each_user_once_however_it_is_ranked(slow, capsys, monkeypatch):
+    """Two chunks by the index, the users of the longest masks and of wide ties by all scores."""
+    monkeypatch.setattr(search, "CHUNK_USERS", 150)
+    queries, items, held, candidates = domain(3, duplicates=100)
+    queries[:20] = 0  # all candidates are tied
+    search.retrieve(queries, items, held, candidates, 10, 5)
+    done = [int(line.split()[2]) for line in capsys.readouterr().err.splitlines()]
+    assert len(done) > 2 and done == sorted(done) and 0 < done[-2] < done[-1] == len(queries)
