@@ -55,7 +55,7 @@ def main(
         list[str] | None, typer.Option(help="tokens of a text; default: 30, whole")
     ] = None,
     encoders: Annotated[
-        Literal["small", "base", "auto"], typer.Option(help="auto: by device")
+        Literal["small", "small-cls", "base", "auto"], typer.Option(help="auto: by device")
     ] = "auto",
     device: Annotated[Literal["cpu", "cuda", "auto"], typer.Option()] = "auto",
     users: Annotated[int, typer.Option(help="of a step of ours")] = tables.GOAL_USERS,

@@ -45,9 +45,16 @@ class Scale(NamedTuple):
     pixels: int  # of a cover's side
 
 
-SCALES = {"small": Scale(64, 128), "base": Scale(1024, 224)}
+SCALES = {
+    "small": Scale(64, 128),
+    "small-cls": Scale(
+        64, 128
+    ),  # encoders whose vector is their first token's, as the paper's BERT
+    "base": Scale(1024, 224),
+}
 ENCODERS = {  # by scale and modality, as `text_encoder` and `image_encoder` make them
     "small": {"text": "all-MiniLM-L6-v2", "image": "MobileNetV2"},
+    "small-cls": {"text": "all-MiniLM-L6-v2, pooled by [CLS]", "image": "ViT-Ti/16"},
     "base": {"text": "BERT-base", "image": "ViT-B/32"},
 }
 
@@ -183,7 +190,7 @@ def embeddings(place: Place, content: str, found: Path) -> None:
 
 
 def text_encoder(folder: Path, scale: str, tokens: int | None) -> Path:
-    """Keep a text encoder: MiniLM as published, or a random one of BERT-base's size with CLS.
+    """Keep a text encoder: MiniLM, as published or with CLS, or a random BERT-base with CLS.
 
     Args:
         folder: where to.
@@ -192,6 +199,8 @@ def text_encoder(folder: Path, scale: str, tokens: int | None) -> Path:
     """
     name = "sentence-transformers/all-MiniLM-L6-v2"
     spec = specification.Spec(library="sentence-transformers", model=name, max_tokens=tokens)
+    if scale == "small-cls":
+        spec = spec.model_copy(update={"pooling": "cls"})
     if scale == "base":
         torch.manual_seed(SEED)
         small = text.SentenceEncoder.fetch(spec)
@@ -204,7 +213,7 @@ def text_encoder(folder: Path, scale: str, tokens: int | None) -> Path:
 
 
 def image_encoder(folder: Path, scale: str) -> Path:
-    """Keep an image encoder: the preset's MobileNetV2, or a random one of ViT-B/32's size.
+    """Keep an image encoder: the preset's MobileNetV2, or a random ViT.
 
     Where the preset's weights are not there, its weights are random: the cost is the same.
     """
@@ -218,8 +227,9 @@ def image_encoder(folder: Path, scale: str) -> Path:
         measure.say(f"{weights} is not there: the image encoder's weights are random")
         net = timm.create_model(spec.model, num_classes=0, pad_type=spec.options["pad_type"])
     else:
-        spec = specification.Spec(library="timm", model="vit_base_patch32_224")
-        net = timm.create_model(spec.model, num_classes=0)
+        name = "vit_base_patch32_224" if scale == "base" else "vit_tiny_patch16_224"
+        spec = specification.Spec(library="timm", model=name)
+        net = timm.create_model(name, num_classes=0, img_size=SCALES[scale].pixels)
     spec = image.resolved(spec, timm_images.preprocess_of(net))
     encoders.save(timm_images.TimmEncoder(net, spec), folder)
     return folder

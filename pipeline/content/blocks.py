@@ -1,6 +1,6 @@
 """The encoder as a module: its blocks from bottom to top, and which of them train."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -16,6 +16,8 @@ CHUNK = 32  # items at once on a CPU; MobileNetV2 at 96 pixels: 290/s, but 120/s
 
 HIDDEN = "hidden"  # in a batch: what the lowest trained block reads, instead of content
 MASK = "attention_mask"  # beside it, where rows differ in length
+
+Block = Callable[..., Tensor]  # takes `hidden` [n, ...], of texts the layers' mask too
 
 
 class Content(Protocol):
@@ -101,7 +103,9 @@ class Encoder(nn.Module):
         """Run what trains on what `prefix` gave: [n, C]."""
         if self.is_frozen:
             return state[HIDDEN]
-        return self.leave(state | {HIDDEN: self.through(self._trained, state)})
+        *others, top = self._trained
+        blocks: list[Block] = [*others, self.topmost(top)]
+        return self.leave(state | {HIDDEN: self.through(blocks, state)})
 
     @property
     def has_prefix(self) -> bool:
@@ -122,9 +126,16 @@ class Encoder(nn.Module):
         """Run what lies below the blocks on a batch of content: the state the first one reads."""
         raise NotImplementedError
 
-    def through(self, blocks: Iterable[nn.Module], state: dict[str, Tensor]) -> Tensor:
+    def through(self, blocks: Iterable[Block], state: dict[str, Tensor]) -> Tensor:
         """Run blocks, one after another: the last one's `hidden`."""
         raise NotImplementedError
+
+    def topmost(self, block: nn.Module) -> Block:
+        """Give the topmost block as far as what stands above reads it.
+
+        Where that is the first token alone, the block attends to all of them and computes no other.
+        """
+        return block
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Run what stands above the blocks: [n, C]."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.content import device, specification
-from pipeline.content.blocks import HIDDEN, Encoder
+from pipeline.content.blocks import HIDDEN, Block, Encoder
 from pipeline.content.specification import Preprocess, Spec
 from pipeline.data import covers, files
 
@@ -28,6 +29,8 @@ class Ends(NamedTuple):
 
     below: Steps
     above: Steps
+    # Where `above` reads the first token alone: a block's [n, 1, width] of it from [n, T, width].
+    first: Callable[[Any, Tensor], Tensor] | None = None
 
 
 class ImageEncoder(Encoder):
@@ -82,9 +85,14 @@ class ImageEncoder(Encoder):
         """Run what lies below the blocks: {hidden: [n, ...]}, tokens or a feature map."""
         return {HIDDEN: _run(self._ends().below, self.normalised(batch))}
 
-    def through(self, blocks: Iterable[nn.Module], state: dict[str, Tensor]) -> Tensor:
+    def through(self, blocks: Iterable[Block], state: dict[str, Tensor]) -> Tensor:
         """Run blocks, one after another."""
         return _run(blocks, state[HIDDEN])
+
+    def topmost(self, block: nn.Module) -> Block:
+        """Give the topmost block, for the first token alone where pooling reads no other."""
+        first = self._ends().first
+        return block if first is None else partial(first, block)
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Run what stands above the blocks: [n, C]."""

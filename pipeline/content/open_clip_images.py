@@ -143,9 +143,31 @@ def _above_vit(net: Any) -> Callable[[Tensor], Tensor]:  # noqa: ANN401
     return pool
 
 
+def _first_token(block: Any, x: Tensor) -> Tensor:  # noqa: ANN401
+    """Run a ViT's block for the first token alone, which attends to all."""
+    read = block.ln_1(x)
+    made = x[:, :1] + block.ls_1(block.attention(read[:, :1], read, read))
+    made = made + block.ls_2(block.mlp(block.ln_2(made)))
+    assert isinstance(made, Tensor)
+    return made
+
+
+def _reads_first(net: Any) -> bool:  # noqa: ANN401
+    """Tell whether a ViT's vector is made of its first token, and its blocks are the usual ones."""
+    from open_clip.transformer import ResidualAttentionBlock
+
+    usual = all(type(block) is ResidualAttentionBlock for block in net.transformer.resblocks)
+    return usual and net.attn_pool is None and net.pool_type == "tok"
+
+
+def _vit(net: Any) -> image.Ends:  # noqa: ANN401
+    first = _first_token if _reads_first(net) else None
+    return image.Ends([net._embeds], [_above_vit(net)], first)
+
+
 # By the name of the class, what open_clip's own `forward` does before and after the blocks.
 FAMILIES: dict[str, Callable[[Any], image.Ends]] = {
-    "VisionTransformer": lambda net: image.Ends([net._embeds], [_above_vit(net)]),
+    "VisionTransformer": _vit,
     "ModifiedResNet": lambda net: image.Ends([net.stem], [net.attnpool]),
 }
 

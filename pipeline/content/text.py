@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.content import text_models
-from pipeline.content.blocks import HIDDEN, MASK, Encoder
+from pipeline.content.blocks import HIDDEN, MASK, Block, Encoder
 from pipeline.content.specification import Spec
 from pipeline.data import files
 
@@ -43,6 +45,7 @@ class SentenceEncoder(Encoder):
         tokens = spec.max_tokens or min(limit, text_models.own_limit(self.tokenizer))
         self.spec = spec.model_copy(update={"max_tokens": tokens})
         self.width = int(model.get_embedding_dimension())
+        self._reads_first = text_models.reads_first(model)
         self.unfreeze(0)
 
     @classmethod
@@ -101,7 +104,7 @@ class SentenceEncoder(Encoder):
         embedded: Tensor = self._transformer.embeddings(input_ids=batch["input_ids"])
         return {HIDDEN: embedded, MASK: batch[MASK]}
 
-    def through(self, blocks: Iterable[nn.Module], state: dict[str, Tensor]) -> Tensor:
+    def through(self, blocks: Iterable[Block], state: dict[str, Tensor]) -> Tensor:
         """Run layers, one after another; all read the same mask."""
         hidden, config = state[HIDDEN], self._transformer.config
         if config._attn_implementation == "sdpa":
@@ -114,9 +117,15 @@ class SentenceEncoder(Encoder):
             hidden = block(hidden, mask)
         return hidden
 
+    def topmost(self, block: nn.Module) -> Block:
+        """Give the topmost layer, for the first token alone where pooling reads no other."""
+        is_sdpa = self._transformer.config._attn_implementation == "sdpa"
+        return partial(first_token, block) if self._reads_first and is_sdpa else block
+
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Pool, and what the model has behind it."""
-        features = {"token_embeddings": state[HIDDEN], MASK: state[MASK]}
+        hidden = state[HIDDEN]
+        features = {"token_embeddings": hidden, MASK: state[MASK][:, : hidden.shape[1]]}
         for module in list(self.model)[1:]:
             features = module(features)
         return features["sentence_embedding"]
@@ -152,6 +161,35 @@ class SentenceEncoder(Encoder):
     @property
     def _transformer(self) -> Any:  # noqa: ANN401  # a transformers model, which has few types
         return self.model[0].auto_model
+
+
+def first_token(layer: Any, hidden: Tensor, mask: Tensor) -> Tensor:  # noqa: ANN401
+    """Run a BERT-like layer for the first token alone; it attends to all.
+
+    Args:
+        layer: of one of BERT_LIKE, adapters inside it or not.
+        hidden: [n, T, width].
+        mask: [n, 1, 1, T] bool, true for what is attended to.
+
+    Returns:
+        [n, 1, width].
+    """
+    attention, first = layer.attention.self, hidden[:, :1]
+
+    def heads(x: Tensor) -> Tensor:  # [n, heads, ., width of a head]
+        return x.view(*x.shape[:2], -1, attention.attention_head_size).transpose(1, 2)
+
+    attended = F.scaled_dot_product_attention(
+        heads(attention.query(first)),
+        heads(attention.key(hidden)),
+        heads(attention.value(hidden)),
+        attn_mask=mask,
+        dropout_p=attention.dropout.p if attention.training else 0.0,
+    )
+    made = layer.attention.output(attended.transpose(1, 2).flatten(2), first)
+    made = layer.feed_forward_chunk(made)
+    assert isinstance(made, Tensor)
+    return made
 
 
 class TextContent:

@@ -124,6 +124,14 @@ def limit(model: Any, tokenizer: Any) -> int:  # noqa: ANN401
     return int(positions) - (padding + 1 if padding is not None else 0)
 
 
+def reads_first(model: Any) -> bool:  # noqa: ANN401
+    """Tell whether the vector is made of the first token alone, BERT's [CLS]."""
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    pooling = [module for module in model if isinstance(module, Pooling)]
+    return len(pooling) == 1 and pooling[0] is model[1] and pooling[0].pooling_mode == "cls"
+
+
 def pool(model: Any, spec: Spec) -> None:  # noqa: ANN401
     """Replace the pooling, keep all that stands around it.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import safetensors.torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pipeline.content import image
 from pipeline.content.specification import Spec
@@ -87,13 +88,48 @@ class TimmEncoder(image.ImageEncoder):
         return ends(self.net)
 
 
+def _first_token(block: Any, x: Tensor) -> Tensor:  # noqa: ANN401
+    """Run a ViT's block for the first token alone, which attends to all."""
+    attention = block.attn
+    projected = attention.qkv(block.norm1(x))  # of all: it is one layer, with one adapter perhaps
+    parts = projected.view(*x.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = parts.unbind(0)  # [n, heads, T, width of a head] each
+    attended = F.scaled_dot_product_attention(
+        attention.q_norm(query[:, :, :1]),
+        attention.k_norm(key),
+        value,
+        dropout_p=attention.attn_drop.p if attention.training else 0.0,
+    )
+    attended = attention.norm(attended.transpose(1, 2).flatten(2))
+    attended = attention.proj_drop(attention.proj(attended))
+    made = x[:, :1] + block.drop_path1(block.ls1(attended))
+    made = made + block.drop_path2(block.ls2(block.mlp(block.norm2(made))))
+    assert isinstance(made, Tensor)
+    return made
+
+
+def _reads_first(net: Any) -> bool:  # noqa: ANN401
+    """Tell whether a ViT's vector is made of its first token, and its blocks are the usual ones."""
+    from timm.layers import Attention
+    from timm.models.vision_transformer import Block
+
+    usual = all(type(one) is Block and type(one.attn) is Attention for one in net.blocks)
+    is_gated = any(getattr(one.attn, "gate", None) is not None for one in net.blocks)
+    return usual and not is_gated and net.attn_pool is None and net.global_pool == "token"
+
+
+def _vit(net: Any) -> image.Ends:  # noqa: ANN401
+    return image.Ends(
+        [net.patch_embed, net._pos_embed, net.patch_drop, net.norm_pre],
+        [net.norm, net.forward_head],
+        _first_token if _reads_first(net) else None,
+    )
+
+
 # By the name of the class, and not of those derived from it, what timm's own `forward` does before
 # and after the blocks.
 FAMILIES: dict[str, Callable[[Any], image.Ends]] = {
-    "VisionTransformer": lambda net: image.Ends(
-        [net.patch_embed, net._pos_embed, net.patch_drop, net.norm_pre],
-        [net.norm, net.forward_head],
-    ),
+    "VisionTransformer": _vit,
     "SwinTransformer": lambda net: image.Ends([net.patch_embed], [net.norm, net.forward_head]),
     "ConvNeXt": lambda net: image.Ends([net.stem], [net.norm_pre, net.forward_head]),
     "ResNet": lambda net: image.Ends(

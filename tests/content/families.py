@@ -34,6 +34,27 @@ IMAGES = {
     "timm ViT": lambda: small_timm(
         "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=16, depth=3, num_heads=2
     ),
+    "timm ViT, mean": lambda: small_timm(
+        "vit_tiny_patch16_224",
+        img_size=32,
+        patch_size=8,
+        embed_dim=16,
+        depth=3,
+        num_heads=2,
+        global_pool="avg",
+    ),
+    "timm ViT, scaled": lambda: small_timm(
+        "vit_tiny_patch16_224",
+        img_size=32,
+        patch_size=8,
+        embed_dim=16,
+        depth=3,
+        num_heads=2,
+        init_values=0.5,
+        qk_norm=True,
+        scale_attn_norm=True,
+        reg_tokens=2,
+    ),
     "timm Swin": lambda: small_timm(
         "swin_tiny_patch4_window7_224",
         img_size=56,
@@ -47,17 +68,22 @@ IMAGES = {
     "timm ResNet": lambda: small_timm("test_resnet"),
     "timm ConvNeXt": lambda: small_timm("test_convnext"),
     "open_clip ViT": lambda: small_clip(width=32, layers=3, patch_size=16, head_width=16),
+    "open_clip ViT, mean": lambda: small_clip(
+        width=32, layers=3, patch_size=16, head_width=16, pool_type="avg"
+    ),
     "open_clip ResNet": lambda: small_clip(layers=[1, 1, 1, 1], width=16, head_width=16),
     "open_clip ConvNeXt": lambda: small_clip(
         timm_model_name="test_convnext", timm_pool="avg", timm_proj="linear"
     ),
 }
-FAMILIES = ["bert", "roberta", "xlm_roberta", *IMAGES]
+TEXT_FAMILIES = ["bert", "roberta", "xlm_roberta"]
+FAMILIES = [*TEXT_FAMILIES, *(f"{name}, first token" for name in TEXT_FAMILIES), *IMAGES]
 
 
-def reader(folder):
+def reader(folder, pooling=None):
     """The text encoder of a folder in float64 and what it reads."""
-    encoder = text.SentenceEncoder.fetch(specification.resolve(str(folder), "text")).double()
+    spec = specification.resolve(str(folder), "text").model_copy(update={"pooling": pooling})
+    encoder = text.SentenceEncoder.fetch(spec).double()
     return encoder, TextContent(TEXTS, encoder)
 
 
@@ -66,7 +92,8 @@ def made(family, pack, request):
     if family in IMAGES:
         encoder = IMAGES[family]().double()
         return encoder, ImageContent(pack, encoder)
-    return reader(request.getfixturevalue(family))
+    name, _, pooled = family.partition(", ")
+    return reader(request.getfixturevalue(name), "cls" if pooled == "first token" else None)
 
 
 def passed(encoder, batch):

@@ -54,8 +54,9 @@ def test_a_pass_makes_the_layers_mask_once(
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
-def test_trained_blocks_keep_their_dropout(bert, pack, request, tmp_path):
-    encoder, content = made("bert", pack, request)
+@pytest.mark.parametrize("family", ["bert", "bert, first token"])
+def test_trained_blocks_keep_their_dropout(family, pack, request, tmp_path):
+    encoder, content = made(family, pack, request)
     encoder.unfreeze(1)
     kept = prefix.keep(encoder, content, tmp_path, CPU, "required")
     batch = kept.batch(ITEMS[content.present[ITEMS]])
@@ -63,6 +64,32 @@ def test_trained_blocks_keep_their_dropout(bert, pack, request, tmp_path):
     assert not torch.equal(encoder(batch), encoder(batch))
     encoder.eval()
     assert torch.equal(encoder(batch), encoder(batch))
+
+
+@pytest.mark.parametrize(
+    ("family", "reads_first"),
+    [
+        ("bert", False),
+        ("bert, first token", True),
+        ("open_clip ViT", True),
+        ("open_clip ViT, mean", False),
+        ("timm ViT", True),
+        ("timm ViT, mean", False),
+    ],
+)
+def test_the_top_block_computes_no_token_that_pooling_does_not_read(
+    family, reads_first, pack, request
+):
+    encoder, content = made(family, pack, request)
+    encoder.unfreeze(2)
+    state = encoder.prefix(content.batch(ITEMS[content.present[ITEMS]]))
+    seen, tokens = [], state[HIDDEN].shape[1]
+    for block in encoder.blocks()[-2:]:
+        feed_forward = block.get_submodule("intermediate" if family.startswith("bert") else "mlp")
+        feed_forward.register_forward_hook(lambda _, read, made: seen.append(read[0].shape[1]))
+    encoder(state)
+    assert seen == [tokens, 1 if reads_first else tokens]
+    assert tokens > 1
 
 
 @pytest.mark.parametrize("family", ["bert", "timm ViT"])
