@@ -45,11 +45,9 @@ class Scale(NamedTuple):
     pixels: int  # of a cover's side
 
 
-SCALES = {
+SCALES = {  # of small-cls and base, an encoder's vector is that of its first token
     "small": Scale(64, 128),
-    "small-cls": Scale(
-        64, 128
-    ),  # encoders whose vector is their first token's, as the paper's BERT
+    "small-cls": Scale(64, 128),
     "base": Scale(1024, 224),
 }
 ENCODERS = {  # by scale and modality, as `text_encoder` and `image_encoder` make them

@@ -33,7 +33,8 @@ class Counted:
             self.watch_content(modality)
             for number, block in enumerate(encoder.blocks()):
                 self.rows[modality, number] = 0
-                block.register_forward_hook(self.counter(self.rows, (modality, number)))
+                *_, last = (m for m in block.modules() if [*m.parameters(recurse=False)])
+                last.register_forward_hook(self.counter(self.rows, (modality, number)))
             for name, module in encoder.named_modules():
                 own = [*module.parameters(recurse=False)]
                 if own and not any(parameter.requires_grad for parameter in own):
