@@ -107,7 +107,7 @@ def covers(folder: Path, n: int) -> Case:
     np.save(folder / "rows.npy", np.arange(-1, n, dtype=np.int32))
     torch.manual_seed(0)
     half = [0.5, 0.5, 0.5]
-    how = Preprocess(size=PIXELS, mean=half, std=half, interpolation="bilinear")
+    how = Preprocess(pixels=PIXELS, mean=half, std=half, interpolation="bilinear")
     spec = Spec(library="timm", model=IMAGE, preprocess=how)
     encoder = TimmEncoder(timm.create_model(IMAGE, num_classes=0), spec).eval()
     return Case(f"covers, {PIXELS} px (MobileNetV2)", encoder, folder, folder)

@@ -37,13 +37,13 @@ def main(
 
     with files.atomic_folder(out) as part, files.atomic_folder(card_folder) as card_part:
         listed = covers.listing(folder)
-        packed = covers.pack(folder, covers.names(items, listed), listed, p.size, part)
+        packed = covers.pack(folder, covers.names(items, listed), listed, p.pixels, part)
         described = covers.card(domain, items, packed, p)
         covers.write_digests(card_part, packed.digests)
         files.write_json(card_part / "card.json", described)
     typer.echo(
         f"covers: {domain}, {described['items'] - described['missing']:,} of "
-        f"{described['items']:,} items, {p.size} px, {len(packed.broken):,} files broken -> {out}"
+        f"{described['items']:,} items, {p.pixels} px, {len(packed.broken):,} files broken -> {out}"
     )
 
 

@@ -22,7 +22,7 @@ def main(
 ) -> None:
     """Train a small open_clip model on a domain's (cover, title) pairs."""
     p = Demo.load()
-    pairs = clip.read_pairs(raw, p.demo_encoder.size)
+    pairs = clip.read_pairs(raw, p.demo_encoder.pixels)
     model = clip.train(p.demo_encoder, pairs)
     clip.save(model, p.demo_encoder, out)
     typer.echo(f"demo_encoder: {len(pairs.tokens):,} pairs -> {out}")

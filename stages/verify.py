@@ -30,9 +30,7 @@ def main(
         Literal["item,user", "user,item", "any"],
         typer.Option(help="the order expected in D_pair.csv; the pipeline reads either"),
     ] = "item,user",
-    size: Annotated[
-        int, typer.Option(min=1, help="covers.size, pixels, for the estimate of disk")
-    ] = 224,
+    size: Annotated[int, typer.Option(min=1, help="covers.pixels, for the estimate of disk")] = 224,
     threads: Annotated[
         int,
         typer.Option(min=0, help="threads that decode covers; 0: as many as stage covers"),

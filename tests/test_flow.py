@@ -188,6 +188,12 @@ def test_a_section_reruns_the_blocks_that_declare_it(flow_done, section):
         assert blocks(flow_done.status()) == declared(flow_done, section, key)
 
 
+def test_other_pixels_are_other_runs_to_dvcs_cache_too(own_flow):
+    """DVC's cache of runs looks past keys called `size`: covers of another one came from it."""
+    own_flow.edit(covers__pixels=32)
+    assert {"covers@harbor", "covers@near"} <= own_flow.repro()
+
+
 def test_the_papers_head_reruns_frozen_runs_from_scratch_alone(flow_done):
     with restored(flow_done, "params.yaml"):
         flow_done.edit(tower__paper_head__layers=2)

@@ -157,6 +157,11 @@ BAD = [
         {"report.contrasts": [["id", "frozen"], ["frozen", "id"]]},
         "report.contrasts: ['frozen', 'id']: the difference is listed twice",
     ),
+    (
+        {"encoders.image": {"library": "timm", "model": "a", "preprocess": {"size": 96}}},
+        "encoders.image.preprocess: the key 'size': DVC looks past nfiles and size, so that a",
+    ),
+    ({"targets": ["size"], "domains.all.size": RAW}, "domains.all: the name 'size': DVC looks"),
 ]
 
 

@@ -9,6 +9,7 @@ import typing
 from pathlib import Path
 
 import pytest
+from dvc_data.hashfile.meta import Meta
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 from stub_flow import ROOT
@@ -71,6 +72,29 @@ def stops_at(reader, at, key, change):
     with pytest.raises(ValidationError) as caught:
         READERS[reader].model_validate(content)
     return any(error["loc"][: len(at) + 1] == (*at, key) for error in caught.value.errors())
+
+
+def keys(value):
+    """All keys that stand anywhere in what YAML holds."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return {
+        *(value if isinstance(value, dict) else ()),
+        *(key for one in inner for key in keys(one)),
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_dvcs_cache_of_runs_looks_past_no_key(path):
+    """Of two values of such a key, it would give the results of the first to both."""
+    assert not keys(presets.read(path)) & agreement.UNSEEN
+
+
+def test_no_section_has_a_key_that_dvcs_cache_of_runs_looks_past():
+    assert {Meta.PARAM_SIZE, Meta.PARAM_NFILES} == agreement.UNSEEN
+    sections = command._below(Section)
+    assert {"Covers", "Preprocess", "Spec", "DemoEncoder"} & {one.__name__ for one in sections}
+    named = {(one.__name__, name) for one in sections for name in one.model_fields}
+    assert not {one for one in named if one[1] in agreement.UNSEEN}
 
 
 @pytest.mark.parametrize(("reader", "at", "model"), SECTIONS, ids=IDS)

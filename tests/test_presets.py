@@ -32,6 +32,7 @@ STAGES = {
     "ninerec-gru4rec-text": 1 + 11 * 2 + 1 + 9 * 5 + 1,
     "ninerec-image": 1 + 11 * 3 + 1 + 9 * 5 + 1,
     "ninerec-text": 1 + 11 * 2 + 1 + 9 * 5 + 1,
+    "paper-head": 1 + 1 + 1 + 1 + 1 + 1 + 1 + 1,
 }
 NINEREC = [name for name in STAGES if name.startswith("ninerec")]
 
@@ -106,7 +107,7 @@ PAPER = {  # as released for SASRec with 2 x 32 users and BERT, with 8 x 8 users
         "end2end.trainable.layers": 6, "end2end.learning_rate": 5e-5,
     },
     "ninerec-image": {
-        "covers.size": 224, "encoders.image.preprocess.mean": [0.5] * 3,
+        "covers.pixels": 224, "encoders.image.preprocess.mean": [0.5] * 3,
         "encoders.image.preprocess.std": [0.5] * 3, "end2end.trainable.layers": "all",
         "end2end.learning_rate": 1e-4,
     },

@@ -71,7 +71,7 @@ class Encoder(nn.Module):
         activations of more items don't fit its caches.
         """
         batch = self._here(batch)
-        encode = self.suffix if HIDDEN in batch else self.encode
+        encode = self.suffix if HIDDEN in batch else self.whole
         n = len(next(iter(batch.values())))
         if self.device.type != "cpu" or n <= CHUNK:
             return encode(batch)
@@ -80,8 +80,17 @@ class Encoder(nn.Module):
         return torch.cat(parts)[torch.argsort(order)]
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        """Encode a batch at once: [n, C]."""
+        """Encode a batch at once, as the library does: [n, C]."""
         raise NotImplementedError
+
+    def whole(self, batch: dict[str, Tensor]) -> Tensor:
+        """Encode a batch at once, but for what the topmost block computes for nobody: [n, C]."""
+        blocks = self.blocks() if self.can_divide else []
+        top = self.topmost(blocks[-1]) if blocks else None
+        if top is None or top is blocks[-1]:
+            return self.encode(batch)
+        state = self.enter(batch)
+        return self.leave(state | {HIDDEN: self.through([*blocks[:-1], top], state)})
 
     @torch.no_grad()
     def prefix(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -95,7 +104,7 @@ class Encoder(nn.Module):
         """
         batch = self._here(batch)
         if self.is_frozen:
-            return {HIDDEN: self.encode(batch)}
+            return {HIDDEN: self.whole(batch)}
         state = self.enter(batch)
         return state | {HIDDEN: self.through(self.blocks()[: -self.layers], state)}
 

@@ -50,14 +50,14 @@ class ImageEncoder(Encoder):
             value = torch.tensor(getattr(self.preprocess, name)).view(3, 1, 1)
             self.register_buffer(name, value, persistent=False)
         self.unfreeze(0)
-        size = self.preprocess.size
+        size = self.preprocess.pixels
         try:
             with torch.no_grad():
                 grey = torch.full((1, size, size, 3), 128, dtype=torch.uint8)
                 self.width = int(self.eval()({"pixels": grey}).shape[1])
         except (RuntimeError, ValueError, AssertionError, IndexError) as error:
             raise files.Stop(
-                f"{spec.model!r} can't encode covers at preprocess.size {size} ({error}). "
+                f"{spec.model!r} can't encode covers at preprocess.pixels {size} ({error}). "
                 "Give the size it is built for."
             ) from error
 
@@ -69,7 +69,7 @@ class ImageEncoder(Encoder):
     def normalised(self, batch: dict[str, Tensor]) -> Tensor:
         """Resize, scale and normalise {pixels}: [n, S, S, 3] uint8 -> [n, 3, S, S]."""
         pixels = batch["pixels"].permute(0, 3, 1, 2).to(self.dtype) / 255
-        size = self.preprocess.size
+        size = self.preprocess.pixels
         if pixels.shape[-1] != size or pixels.shape[-2] != size:
             mode = self.preprocess.interpolation
             pixels = F.interpolate(pixels, size=(size, size), mode=mode, antialias=True)
@@ -192,7 +192,7 @@ def resolved(spec: Spec, own: dict[str, Any]) -> Spec:
     if len(sides) != 1:
         raise files.Stop(f"{spec.model!r} reads images of {size}; only squares are supported.")
     preprocess = Preprocess(
-        size=sides.pop(),
+        pixels=sides.pop(),
         mean=[float(value) for value in own.get("mean", (0.48145466, 0.4578275, 0.40821073))],
         std=[float(value) for value in own.get("std", (0.26862954, 0.26130258, 0.27577711))],
         interpolation="bilinear" if own.get("interpolation") == "bilinear" else "bicubic",

@@ -59,12 +59,12 @@ class OpenClipEncoder(image.ImageEncoder):
             gelu = bool(config["model_cfg"].get("quick_gelu") or known.get("quick_gelu"))
             config["model_cfg"]["quick_gelu"] = gelu
             if spec.preprocess:
-                config["model_cfg"]["vision_cfg"]["image_size"] = spec.preprocess.size
+                config["model_cfg"]["vision_cfg"]["image_size"] = spec.preprocess.pixels
             model = open_clip.create_model(
                 spec.model,
                 pretrained=spec.weights,
                 force_quick_gelu=gelu,
-                force_image_size=spec.preprocess.size if spec.preprocess else None,
+                force_image_size=spec.preprocess.pixels if spec.preprocess else None,
             )
         except image.UNREADABLE as error:
             name = f"open_clip:{spec.model}/{spec.weights or ''}".rstrip("/")
@@ -88,7 +88,7 @@ class OpenClipEncoder(image.ImageEncoder):
             vision = dict(model["vision_cfg"], timm_model_pretrained=False)
             preprocess = config.setdefault("preprocess_cfg", {})
             if spec.preprocess:
-                vision["image_size"] = preprocess["size"] = spec.preprocess.size
+                vision["image_size"] = preprocess["size"] = spec.preprocess.pixels
             else:
                 preprocess.setdefault("size", vision.get("image_size", 224))
             net = _build_vision_tower(model["embed_dim"], vision, model.get("quick_gelu", False))

@@ -24,7 +24,7 @@ Library = Literal["sentence-transformers", "open_clip", "timm"]
 class Preprocess(Section):
     """How a cover becomes the encoder's input: resize to a square, scale to [0, 1], normalise."""
 
-    size: PositiveInt  # pixels, the square's side
+    pixels: PositiveInt  # of the square's side
     mean: list[float] = Field(min_length=3, max_length=3)  # of red, green and blue in [0, 1]
     std: list[PositiveFloat] = Field(min_length=3, max_length=3)
     interpolation: Literal["bilinear", "bicubic"]

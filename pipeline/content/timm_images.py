@@ -172,7 +172,7 @@ def _sized(spec: Spec, published: dict[str, Any]) -> dict[str, Any]:
     """Give timm's options, with the image size where a model is built for one size."""
     options: dict[str, Any] = dict(spec.options)
     if spec.preprocess is not None and published.get("fixed_input_size"):
-        options.setdefault("img_size", spec.preprocess.size)
+        options.setdefault("img_size", spec.preprocess.pixels)
     return options
 
 

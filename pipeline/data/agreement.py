@@ -9,6 +9,7 @@ from pipeline.data import kinds, pairs
 from pipeline.data.lists import MODALITIES, SANITY, Lists, stop
 
 WORD = re.compile(r"[A-Za-z0-9_]+")
+UNSEEN = {"size", "nfiles"}  # keys that DVC leaves out when it looks for a run in its cache
 SHELL = set('"$`\\\n')  # what has a meaning between the double quotes of a command
 
 
@@ -23,6 +24,8 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
         Stop: they do not; the message names both lists.
     """
     _check_words(lists)
+    for modality, encoder in lists.encoders.items():
+        _check_seen(f"encoders.{modality}", encoder)
     _check_demo(lists, generated)
     if len(lists.sources) > 1:
         stop(f"sources: {lists.sources}", "at most one source; run again for another")
@@ -82,10 +85,29 @@ def _check_words(lists: Lists) -> None:
         for name in names:
             if not WORD.fullmatch(name):
                 stop(f"{field}: the name {name!r}", "it may have letters, digits and _ only")
+            if name in UNSEEN:
+                stop(
+                    f"{field}: the name {name!r}", "DVC looks past keys of this name; take another"
+                )
     for name, raw in lists.domains.all.items():
         for path in (raw.folder, raw.covers):
             if SHELL & set(path):
                 stop(f"domains.all.{name}: {path!r}", 'a path may not have " $ ` \\ or a new line')
+
+
+def _check_seen(where: str, value: Any) -> None:  # noqa: ANN401  # whatever YAML can hold
+    """See that DVC notices every change: its cache of runs takes no notice of UNSEEN keys.
+
+    Of two values of such a key, it would give the results of the one that ran first to both.
+    """
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if key in UNSEEN:
+            stop(
+                f"{where}: the key {key!r}",
+                f"DVC looks past {' and '.join(sorted(UNSEEN))}, so that a change would go "
+                "unnoticed; the pixels of a side are preprocess.pixels",
+            )
+        _check_seen(f"{where}.{key}", inner)
 
 
 def _check_demo(lists: Lists, generated: Sequence[str]) -> None:

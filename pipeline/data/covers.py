@@ -32,7 +32,7 @@ WITHOUT = (
 class Covers(Section):
     """The section `covers`."""
 
-    size: int = Field(ge=1)  # pixels of a side; the aspect is not kept
+    pixels: int = Field(ge=1)  # of a side; the aspect is not kept
     max_missing: float = Field(ge=0, le=1)  # the largest share of items without a readable cover
 
 
@@ -202,7 +202,7 @@ def card(domain: str, items: pl.DataFrame, packed: Packed, settings: Covers) -> 
     )  # fmt: skip
     return {
         "domain": domain,
-        "size": settings.size,
+        "pixels": settings.pixels,
         "items": len(items),
         "missing": len(missing_ids),
         "broken": {items["id"][item - 1]: why for item, why in broken.items()},

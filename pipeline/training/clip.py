@@ -24,7 +24,7 @@ class DemoEncoder(Section):
     """The small CLIP model and how it is trained."""
 
     seed: Seed
-    size: PositiveInt  # pixels, a multiple of `patch`
+    pixels: PositiveInt  # of a side, a multiple of `patch`
     patch: PositiveInt  # pixels
     width: PositiveInt  # of both towers, a multiple of 32
     layers: PositiveInt  # of each tower
@@ -49,7 +49,7 @@ def configuration(demo: DemoEncoder) -> dict[str, Any]:
             "embed_dim": demo.width,
             "vision_cfg": {
                 **tower,
-                "image_size": demo.size,
+                "image_size": demo.pixels,
                 "patch_size": demo.patch,
                 "head_width": 32,
             },
@@ -61,7 +61,7 @@ def configuration(demo: DemoEncoder) -> dict[str, Any]:
             },
         },
         "preprocess_cfg": {
-            "size": demo.size,
+            "size": demo.pixels,
             "mean": list(MEAN),
             "std": list(SD),
             "interpolation": "bicubic",

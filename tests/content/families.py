@@ -96,10 +96,10 @@ def made(family, pack, request):
     return reader(request.getfixturevalue(name), "cls" if pooled == "first token" else None)
 
 
-def passed(encoder, batch):
+def passed(encoder, batch, encode=None):
     """Vectors of a batch and every trained parameter's gradient."""
     encoder.zero_grad()
-    vectors = encoder(batch)
+    vectors = (encode or encoder)(batch)
     (vectors**2 * torch.arange(1, len(vectors) + 1)[:, None]).sum().backward()
     found = {n: p.grad.clone() for n, p in encoder.named_parameters() if p.grad is not None}
     return {"vectors": vectors.detach(), **found}

@@ -115,10 +115,10 @@ def test_params_may_hold_a_name_or_a_specification_and_no_typo():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mean": [0.5]}, {"std": [0.5] * 2}, {"std": [0.5, 0.0, 0.5]}, {"size": 0}]
+    "changes", [{"mean": [0.5]}, {"std": [0.5] * 2}, {"std": [0.5, 0.0, 0.5]}, {"pixels": 0}]
 )
 def test_a_preprocess_that_no_cover_can_pass_is_refused(changes):
-    known = {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
+    known = {"pixels": 8, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear"}
     assert specification.Spec.model_validate(
         {"library": "timm", "model": "a", "preprocess": known}
     ).preprocess
@@ -142,7 +142,8 @@ def test_a_tuned_encoder_comes_back_as_it_was(model, fetch, pack, request, tmp_p
 
     batch = content.batch(np.array([1, 2]))
     with torch.inference_mode():
-        assert torch.equal(again(batch), encoder.eval()(batch))
+        # Not bit for bit: torch multiplies weights that need gradients in another way.
+        torch.testing.assert_close(again(batch), encoder.eval()(batch), rtol=0, atol=1e-6)
     assert encoders.weights(again) == encoders.weights(encoder)
     assert again.specification == encoder.specification
     assert not any(p.requires_grad for p in again.parameters())
@@ -189,7 +190,7 @@ def test_the_folder_says_the_whole_specification(clip, fetch, tmp_path):
         "model": str(clip),
         "options": {},
         "preprocess": {
-            "size": 32,
+            "pixels": 32,
             "mean": [0.5] * 3,
             "std": [0.25] * 3,
             "interpolation": "bicubic",

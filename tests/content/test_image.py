@@ -44,7 +44,7 @@ def test_open_clip_gives_the_whole_models_image_features(clip, pack, fetch):
     assert encoder.width == 24
     assert not any("text" in name or "token_embedding" in name for name in encoder.state_dict())
     assert encoder.spec.preprocess.model_dump() == {
-        "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic",
+        "pixels": 32, "mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bicubic",
     }  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_timm_gives_the_librarys_own_features(vit, pack, fetch):
 def test_another_size_is_built_and_kept(model, pack, fetch, request):
     folder = request.getfixturevalue(model)
     mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
-    preprocess = image.Preprocess(size=48, mean=mean, std=std, interpolation="bilinear")
+    preprocess = image.Preprocess(pixels=48, mean=mean, std=std, interpolation="bilinear")
     library = {"clip": "open_clip", "vit": "timm"}[model]
     spec = specification.Spec(library=library, model=str(folder), preprocess=preprocess)
     encoder = fetch(spec, "image")
@@ -109,10 +109,10 @@ def test_a_models_own_preprocessing_is_taken_and_else_that_of_clip():
     spec = specification.Spec(library="timm", model="x")
     own = {"size": (32, 32), "mean": (0.1,) * 3, "std": (0.2,) * 3, "interpolation": "bilinear"}
     assert image.resolved(spec, own).preprocess.model_dump() == {
-        "size": 32, "mean": [0.1] * 3, "std": [0.2] * 3, "interpolation": "bilinear",
+        "pixels": 32, "mean": [0.1] * 3, "std": [0.2] * 3, "interpolation": "bilinear",
     }  # fmt: skip
     assert image.resolved(spec, {}).preprocess.model_dump() == {
-        "size": 224,
+        "pixels": 224,
         "mean": [0.48145466, 0.4578275, 0.40821073],
         "std": [0.26862954, 0.26130258, 0.27577711],
         "interpolation": "bicubic",
@@ -153,7 +153,7 @@ def test_mobilenet_from_local_weights_pads_as_tensorflow_does(pack, fetch):
         model="mobilenetv2_100",
         weights=str(MOBILENET),
         options={"pad_type": "same", "num_classes": 1001},
-        preprocess=image.Preprocess(size=96, mean=half, std=half, interpolation="bilinear"),
+        preprocess=image.Preprocess(pixels=96, mean=half, std=half, interpolation="bilinear"),
     )
     config = dict(file=str(MOBILENET), num_classes=1001)
     model = timm.create_model(

@@ -188,10 +188,10 @@ def packed(digests, broken):
 
 def test_the_card_counts_absent_and_broken():
     found = packed(["1", None, None, "4"], {3: "'3': truncated"})
-    settings = covers.Covers(size=8, max_missing=0.5)
+    settings = covers.Covers(pixels=8, max_missing=0.5)
     assert covers.card("films", items_of(["a", "b", "c", "d"]), found, settings) == {
         "domain": "films",
-        "size": 8,
+        "pixels": 8,
         "items": 4,
         "missing": 2,
         "broken": {"v3": "'3': truncated"},
@@ -200,7 +200,7 @@ def test_the_card_counts_absent_and_broken():
 
 def test_too_many_missing_covers_stop_with_the_list():
     found = packed(["1", None, None, "4"], {3: "'3': cut"})
-    settings = covers.Covers(size=8, max_missing=0.4)
+    settings = covers.Covers(pixels=8, max_missing=0.4)
     with pytest.raises(Stop) as stop:
         covers.card("films", items_of(["a", "b", "c", "d"]), found, settings)
     assert str(stop.value) == (
@@ -215,7 +215,7 @@ def test_too_many_missing_covers_stop_with_the_list():
     [(["a", None], "content text only"), ([None, None], "no content: it has no text either")],
 )
 def test_without_one_readable_cover_the_message_says_what_is_left(texts, serves):
-    settings = covers.Covers(size=8, max_missing=1.0)
+    settings = covers.Covers(pixels=8, max_missing=1.0)
     with pytest.raises(Stop) as stop:
         found = packed([None, None], {2: "'x.jpg': cut"})
         covers.card("films", items_of(texts), found, settings)

@@ -19,7 +19,7 @@ def work(tmp_path, monkeypatch):
     params = {
         "prepare": SETTINGS.model_dump(),
         "protocol": PROTOCOL.model_dump(),
-        "covers": {"size": 8, "max_missing": 1.0},
+        "covers": {"pixels": 8, "max_missing": 1.0},
     }
     YAML().dump(params, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)

@@ -206,7 +206,7 @@ class World:
         YAML(typ="safe").dump(sections, params.FILE)
         folder = self.root / "cards" / domain / "covers"
         missing = sum(one is None for one in digests)
-        described = {"domain": domain, "size": 64, "items": len(digests), "missing": missing}
+        described = {"domain": domain, "pixels": 64, "items": len(digests), "missing": missing}
         files.write_json(folder / "card.json", described)
         pl.DataFrame({"cover": digests}, schema={"cover": pl.String}).write_parquet(
             folder / "digests.parquet"

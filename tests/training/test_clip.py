@@ -8,7 +8,7 @@ from pipeline.training import clip
 
 SMALL = demo.Size(users=10, items=48, mean_length=6.0)
 TINY = clip.DemoEncoder(
-    seed=0, size=32, patch=16, width=32, layers=1, epochs=4, batch=16, learning_rate=3e-3,
+    seed=0, pixels=32, patch=16, width=32, layers=1, epochs=4, batch=16, learning_rate=3e-3,
     weight_decay=0.0,
 )  # fmt: skip
 
