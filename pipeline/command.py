@@ -67,10 +67,10 @@ def check_whole(content: dict[str, Any], stages: ModuleType) -> None:
         Stop: the lists don't agree, nothing reads a section, or one is not there.
         ValidationError: a section does not fit a stage that reads it.
     """
-    listed, known = lists.Lists.model_validate(content), lists.sections(lists.FLOW)
-    if unread := [name for name in content if name not in known]:
+    known = lists.sections(lists.FLOW)
+    if unread := [name for name in content if name not in known]:  # before what then is missing
         lists.stop(f"nothing reads {unread}", f"the sections are {', '.join(sorted(known))}")
-    agreement.check(listed, lists.generated(lists.FLOW))
+    agreement.check(lists.Lists.model_validate(content), lists.generated(lists.FLOW))
     if lacking := sorted(lists.needed(lists.FLOW, content) - set(content)):
         lists.stop(f"there is no {', '.join(lacking)}", "take it from the shipped file")
     for stage in pkgutil.iter_modules(stages.__path__):

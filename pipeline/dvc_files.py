@@ -35,14 +35,16 @@ def unlock(lock: Path) -> bool:
     if not lock.exists():
         return False
     try:
-        alive = sorted(pid for pid in holders(lock.read_text()) if files.is_alive(pid))
+        named = holders(lock.read_text())
     except (ValueError, KeyError, TypeError, AttributeError):
-        alive = []  # cut off while it was written
+        named = {0}  # cut off while it was written: nobody's
+    alive = sorted(pid for pid in named if pid and files.is_alive(pid))
     if alive:
         typer.echo(f"repro: process {alive} holds {lock}; dvc will wait or say so", err=True)
         return False
     lock.unlink()
-    typer.echo(f"repro: removed {lock}, left by a killed process", err=True)
+    if named:  # DVC leaves it behind without any when all is well
+        typer.echo(f"repro: removed {lock}, left by a killed process", err=True)
     return True
 
 

@@ -43,7 +43,8 @@ def main(
         files.write_json(card_part / "card.json", described)
     typer.echo(
         f"covers: {domain}, {described['items'] - described['missing']:,} of "
-        f"{described['items']:,} items, {p.pixels} px, {len(packed.broken):,} files broken -> {out}"
+        f"{described['items']:,} items, {p.pixels} px, "
+        f"{len(packed.broken):,} files not there or broken -> {out}"
     )
 
 

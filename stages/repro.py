@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 import stages
 from pipeline import command, dvc_files
-from pipeline.data import files, lists, scratch
+from pipeline.data import agreement, files, lists, scratch
 from pipeline.params import FILE
 
 CHECKED = Path(".dvc/tmp/checked-params")  # the state of the last params.yaml that fitted
@@ -44,8 +44,10 @@ def main(
 ) -> None:
     """Run what params.yaml, code and data ask for, and go on where a killed run stopped."""
     if not targets:
-        lists.check_report(lists.Lists.load().contents)
+        listed = lists.Lists.load()
+        lists.check_report(listed.contents)
         check_sections()
+        agreement.check_paths(listed, lists.generated(lists.FLOW))
     dvc_files.unlock(dvc_files.LOCK)
     if not dvc_files.LOCK.exists():  # nobody is writing it this moment
         dvc_files.set_aside(dvc_files.RESULTS)

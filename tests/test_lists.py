@@ -252,6 +252,30 @@ def test_without_the_demo_nothing_of_it_is_left_behind(changes, named):
 
 
 @pytest.mark.parametrize(
+    ("key", "changes"),
+    [
+        ("domains.all.near.folder", {"folder": "no/such"}),
+        ("domains.image.near.covers", {"covers": "no/such"}),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_named_with_its_key(key, changes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    raw = {**RAW, "folder": "there", "covers": "there", **changes}
+    named = {f"domains.{part}": {"near": raw} for part in SHIPPED["domains"]}
+    made = lists.generated(ROOT / lists.FLOW)
+    (tmp_path / "requirements.txt").touch()
+    said = f"params.yaml: {key}: 'no/such': there is nothing at {tmp_path}/no/such; correct it"
+    with pytest.raises(files.Stop, match=re.escape(said)):
+        agreement.check_paths(changed(named), made)
+    (tmp_path / "no/such").mkdir(parents=True)
+    agreement.check_paths(changed(named), made)
+    (tmp_path / "requirements.txt").unlink()
+    with pytest.raises(files.Stop, match=r"origins\.text: 'requirements\.txt': there is nothing at"):
+        agreement.check_paths(changed(named), made)
+
+
+@pytest.mark.parametrize(
     "encoder",
     ["{}/mine", "timm:{}/mine", {"library": "timm", "model": "x", "weights": "{}/mine/net.bin"}],
 )

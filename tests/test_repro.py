@@ -108,9 +108,11 @@ def test_a_lock_of_undecodable_bytes_is_removed(lock):
     assert dvc_files.unlock(lock)
 
 
-def test_a_lock_that_nobody_holds_is_removed(lock):
+def test_a_lock_as_dvc_leaves_it_when_all_is_well_goes_without_a_word(lock, capsys):
     lock.write_text("{}")
     assert dvc_files.unlock(lock)
+    assert not lock.exists()
+    assert capsys.readouterr().err == ""
 
 
 def test_after_a_dvc_lock_was_cut_off_results_come_from_the_cache_of_runs(small_flow):

@@ -153,9 +153,10 @@ def embed(
     items = order(job.content)
     if not len(items):
         modality = job.encoder.modality
+        has = {"text": "a text", "image": "a cover that can be read"}[modality]
         raise files.Stop(
-            f"no item has {modality} content: {out} can't be made. "
-            "Check the items' texts or covers."
+            f"not one item of this domain has {has}: bring them, or take the domain out of "
+            f"domains.{modality} and domains.both in params.yaml"
         )
     spool = Spool(shards, items, batch)
     encode(job, spool, where)

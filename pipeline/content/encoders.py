@@ -26,6 +26,7 @@ def fetch(spec: Spec, out: Path) -> Encoder:
     specification.check_folder(spec)
     spec = specification.inherit(spec)
     encoder = LIBRARIES[spec.library].fetch(spec)
+    encoder.spec = specification.without_place(encoder.spec)
     save(encoder, out)
     return encoder
 

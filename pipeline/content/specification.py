@@ -161,6 +161,13 @@ def check_folder(spec: Spec) -> None:
             )
 
 
+def without_place(spec: Spec) -> Spec:
+    """Name a local folder or file without where it lies: what is made of it depends on neither."""
+    places = {key: getattr(spec, key) for key in ("model", "weights")}
+    local = {key: Path(path).absolute() for key, path in places.items() if path}
+    return spec.model_copy(update={k: path.name for k, path in local.items() if path.exists()})
+
+
 def inherit(spec: Spec) -> Spec:
     """Fill what the entry leaves out from the model's own folder, if we once wrote that."""
     folder = Path(spec.model)

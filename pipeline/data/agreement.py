@@ -49,6 +49,29 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     _check_contrasts(lists.report.contrasts, lists.user_encoders)
 
 
+def check_paths(lists: Lists, generated: Sequence[str] = ()) -> None:
+    """See that what the lists name lies there, which DVC says late and by an error's number.
+
+    Args:
+        lists: those of params.yaml.
+        generated: the paths that only the demo writes, which need not be there yet.
+
+    Raises:
+        Stop: something does not.
+    """
+    named = {f"origins.{modality}": path for modality, path in lists.origins.items()}
+    named |= {f"domains.all.{name}.folder": raw.folder for name, raw in lists.domains.all.items()}
+    named |= {
+        f"domains.image.{name}.covers": raw.covers for name, raw in lists.domains.image.items()
+    }
+    for key, path in named.items():
+        is_made = any(
+            Path(path).absolute().is_relative_to(Path(one).absolute()) for one in generated
+        )
+        if not is_made and not Path(path).exists():
+            stop(f"{key}: {path!r}", f"there is nothing at {Path(path).absolute()}; correct it")
+
+
 def _check_origin(modality: str, origin: str, encoder: Any) -> None:  # noqa: ANN401  # its stage's
     """See that a change of an encoder's local files is noticed: its origin is what DVC watches."""
     named = encoder if isinstance(encoder, dict) else {"model": encoder}

@@ -120,7 +120,10 @@ def _no_id(value: str) -> str | None:
 def _no_integer(value: str) -> str | None:
     if lines.is_integer(value):
         return None
-    return f"is {value!r}; the rule is an integer of 64 bits (or a date column in Parquet)"
+    return (
+        f"is {value!r}; the rule is an integer of 64 bits, such as Unix seconds, or in Parquet a "
+        "column of dates"
+    )
 
 
 def _integer(column: str, kind: pl.DataType) -> pl.Expr:

@@ -1,6 +1,7 @@
 """From an entry of params.yaml to a folder, and a tuned encoder as one more folder."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_the_folder_says_the_whole_specification(clip, fetch, tmp_path):
     said = json.loads((tmp_path / "encoder" / "encoder.json").read_text())
     assert said == {
         "library": "open_clip",
-        "model": str(clip),
+        "model": clip.name,
         "options": {},
         "preprocess": {
             "pixels": 32,
@@ -196,6 +197,25 @@ def test_the_folder_says_the_whole_specification(clip, fetch, tmp_path):
             "interpolation": "bicubic",
         },
     }
+
+
+@pytest.mark.parametrize("model", ["bert", "clip", "vit", "efficientnet"])
+def test_a_written_encoder_does_not_depend_on_where_it_came_from(model, fetch, request, tmp_path):
+    modality, here = "text" if model == "bert" else "image", request.getfixturevalue(model)
+    there = shutil.copytree(here, tmp_path / "elsewhere" / here.name)
+    written = []
+    for number, place in enumerate([here, there]):
+        fetch(str(place), modality, f"out{number}")
+        out = tmp_path / f"out{number}"
+        written.append({p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()})
+    assert written[0] == written[1]
+
+
+def test_local_weights_of_a_named_net_are_named_without_their_place(vit, tmp_path):
+    weights = shutil.copy(vit / "model.safetensors", tmp_path)
+    spec = specification.Spec(library="timm", model="some_net", weights=str(weights))
+    named = specification.without_place(spec)
+    assert (named.model, named.weights) == ("some_net", "model.safetensors")
 
 
 def test_code_that_comes_with_weights_is_not_run():

@@ -65,7 +65,7 @@ def test_prepare_and_covers_write_what_later_stages_read(work, capsys):
     said = capsys.readouterr().out
     assert "prepare: films, 2 users, 12 items, 12 of 12 interactions" in said
     assert "columns item,user,timestamp" in said
-    assert "covers: films, 1 of 12 items, 8 px, 1 files broken" in said
+    assert "covers: films, 1 of 12 items, 8 px, 1 files not there or broken" in said
 
 
 def test_a_sample_of_users_is_said_and_shown(work, capsys):
