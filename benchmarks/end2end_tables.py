@@ -36,8 +36,8 @@ memory, in the same precision, on a CPU with large pages of memory (`THP_MEM_ALL
 of a step in one pass, texts padded to 30 tokens (`whole`: to the catalogue's longest, nothing cut),
 binary cross-entropy. **Ours** is the pipeline's own step, `Phase.step`, with its own loss
 (`in_batch`) and with theirs (`bce`). Where the two top blocks train, ours has run what is below
-them once an item and kept it, and the topmost computes the first token alone where the vector is
-made of no other (`small-cls`, `base`).
+them once an item and kept it, and the topmost, but for keys and values, computes the first token
+alone where the vector is made of no other (`small-cls`, `base`).
 Not equal: {few} of the {many} users of a step are in theirs, for memory's sake, and its optimizer's
 part is spread over {many}; the last table tells how far the rest costs a user as much with more.
 Theirs also gets our attention kernels and no dropout in frozen blocks. Where all layers train on

@@ -271,7 +271,9 @@ def test_a_path_that_leads_nowhere_is_named_with_its_key(key, changes, tmp_path,
     (tmp_path / "no/such").mkdir(parents=True)
     agreement.check_paths(changed(named), made)
     (tmp_path / "requirements.txt").unlink()
-    with pytest.raises(files.Stop, match=r"origins\.text: 'requirements\.txt': there is nothing at"):
+    with pytest.raises(
+        files.Stop, match=r"origins\.text: 'requirements\.txt': there is nothing at"
+    ):
         agreement.check_paths(changed(named), made)
 
 

@@ -84,7 +84,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def whole(self, batch: dict[str, Tensor]) -> Tensor:
-        """Encode a batch at once, but for what the topmost block computes for nobody: [n, C]."""
+        """Encode a batch at once, the topmost block for what pooling reads alone: [n, C]."""
         blocks = self.blocks() if self.can_divide else []
         top = self.topmost(blocks[-1]) if blocks else None
         if top is None or top is blocks[-1]:
@@ -96,8 +96,8 @@ class Encoder(nn.Module):
     def prefix(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Run what never changes, below the lowest trained block, on a batch from any device.
 
-        With the dropout of trained blocks off or on, `suffix(prefix(batch))` is `encode(batch)`,
-        values and gradients. Where nothing trains, the prefix is the whole encoder.
+        `suffix(prefix(batch))` is `whole(batch)`, values and gradients, and with dropout off
+        `encode(batch)`. Where nothing trains, the prefix is the whole encoder.
 
         Returns:
             {hidden: [n, ...]}, and for texts {attention_mask: [n, T]} beside [n, T, width].
@@ -142,7 +142,8 @@ class Encoder(nn.Module):
     def topmost(self, block: nn.Module) -> Block:
         """Give the topmost block as far as what stands above reads it.
 
-        Where that is the first token alone, the block attends to all of them and computes no other.
+        Where that is the first token alone, the block's rest behind keys and values is computed for
+        that token alone. Its own hooks and torch.compile's version of it are not called then.
         """
         return block
 

@@ -29,7 +29,8 @@ class Ends(NamedTuple):
 
     below: Steps
     above: Steps
-    # Where `above` reads the first token alone: a block's [n, 1, width] of it from [n, T, width].
+    # Where `above` reads the first token alone: runs a block on [n, T, width] for that token alone,
+    # [n, 1, width].
     first: Callable[[Any, Tensor], Tensor] | None = None
 
 

@@ -144,7 +144,7 @@ def _above_vit(net: Any) -> Callable[[Tensor], Tensor]:  # noqa: ANN401
 
 
 def _first_token(block: Any, x: Tensor) -> Tensor:  # noqa: ANN401
-    """Run a ViT's block for the first token alone, which attends to all."""
+    """Run a ViT's block for the first token alone, as `ResidualAttentionBlock.forward` does."""
     read = block.ln_1(x)
     made = x[:, :1] + block.ls_1(block.attention(read[:, :1], read, read))
     made = made + block.ls_2(block.mlp(block.ln_2(made)))

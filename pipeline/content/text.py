@@ -164,7 +164,7 @@ class SentenceEncoder(Encoder):
 
 
 def first_token(layer: Any, hidden: Tensor, mask: Tensor) -> Tensor:  # noqa: ANN401
-    """Run a BERT-like layer for the first token alone; it attends to all.
+    """Run a BERT-like layer, as `BertLayer.forward` does, for the first token alone.
 
     Args:
         layer: of one of BERT_LIKE, adapters inside it or not.

@@ -89,9 +89,9 @@ class TimmEncoder(image.ImageEncoder):
 
 
 def _first_token(block: Any, x: Tensor) -> Tensor:  # noqa: ANN401
-    """Run a ViT's block for the first token alone, which attends to all."""
+    """Run a ViT's block for the first token alone, which attends to all: `Block.forward`'s way."""
     attention = block.attn
-    projected = attention.qkv(block.norm1(x))  # of all: it is one layer, with one adapter perhaps
+    projected = attention.qkv(block.norm1(x))  # queries of all too: one layer makes all three
     parts = projected.view(*x.shape[:2], 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4)
     query, key, value = parts.unbind(0)  # [n, heads, T, width of a head] each
     attended = F.scaled_dot_product_attention(
@@ -113,9 +113,11 @@ def _reads_first(net: Any) -> bool:  # noqa: ANN401
     from timm.layers import Attention
     from timm.models.vision_transformer import Block
 
-    usual = all(type(one) is Block and type(one.attn) is Attention for one in net.blocks)
-    is_gated = any(getattr(one.attn, "gate", None) is not None for one in net.blocks)
-    return usual and not is_gated and net.attn_pool is None and net.global_pool == "token"
+    def is_usual(one: Any) -> bool:  # noqa: ANN401
+        is_known = type(one) is Block and type(one.attn) is Attention
+        return is_known and getattr(one.attn, "gate", None) is None
+
+    return net.global_pool == "token" and net.attn_pool is None and all(map(is_usual, net.blocks))
 
 
 def _vit(net: Any) -> image.Ends:  # noqa: ANN401

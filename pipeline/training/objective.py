@@ -67,7 +67,8 @@ def compile_parts(model: Recommender, backend: str = "inductor") -> None:
 
     Args:
         model: its user encoder, and the blocks of encoders that train, are compiled in place when
-            they run first; names and weights stay.
+            they run first; names and weights stay. A topmost block of which one token is computed
+            stays as it is.
         backend: of torch.compile.
     """
     parts: list[nn.Module] = [model.users]

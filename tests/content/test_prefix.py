@@ -11,7 +11,17 @@ from pipeline.content.image import ImageContent
 from pipeline.content.text import TextContent
 from pipeline.data import files
 from tests.content.conftest import TEXTS
-from tests.content.families import CPU, FAMILIES, ITEMS, counted, made, passed, reader, small_timm
+from tests.content.families import (
+    CPU,
+    FAMILIES,
+    ITEMS,
+    counted,
+    made,
+    passed,
+    reader,
+    small_clip,
+    small_timm,
+)
 from tests.torchrun import torchrun
 
 
@@ -105,6 +115,45 @@ def test_the_top_block_computes_no_token_that_pooling_does_not_read(
     assert tokens > 1
 
 
+VIT = dict(img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2)
+CLIP = dict(width=32, layers=2, patch_size=16, head_width=16)
+
+
+@pytest.mark.parametrize(
+    "made_of",
+    [
+        lambda: small_timm("vit_pwee_patch16_reg1_gap_256", **VIT),  # blocks of another class
+        lambda: small_timm("vit_tiny_patch16_224", **VIT, attn_layer="diff"),
+        lambda: small_timm("vit_tiny_patch16_224", **VIT, global_pool="map"),
+        lambda: small_clip(**CLIP, attentional_pool=True),
+        lambda: small_clip(**CLIP, block_type="custom"),
+        lambda: small_clip(**CLIP, pool_type="avg"),
+    ],
+    ids=["parallel", "differential", "timm map", "attentional", "custom", "average"],
+)
+def test_nets_of_other_blocks_or_pooling_run_as_their_library_has_them(made_of, pack):
+    encoder = made_of().double()
+    batch = ImageContent(pack, encoder).batch(ITEMS[:3])
+    top = encoder.blocks()[-1]
+    assert encoder.topmost(top) is top
+    assert torch.equal(encoder(batch), encoder.encode(batch))
+
+
+@pytest.mark.parametrize("how", ["two poolings", "eager"])
+def test_texts_of_other_pooling_or_attention_run_as_their_library_has_them(how, bert):
+    encoder, content = reader(bert, "cls")
+    top = encoder.blocks()[-1]
+    assert encoder.topmost(top) is not top
+    if how == "eager":
+        encoder.model[0].auto_model.set_attn_implementation("eager")
+    else:
+        encoder, content = reader(bert, ("cls", "mean"))
+        top = encoder.blocks()[-1]
+    assert encoder.topmost(top) is top
+    batch = content.batch(ITEMS[content.present[ITEMS]])
+    assert torch.equal(encoder(batch), encoder.encode(batch))
+
+
 @pytest.mark.parametrize("family", ["bert", "timm ViT"])
 def test_where_nothing_trains_the_vectors_are_kept(family, pack, request, tmp_path):
     encoder, content = made(family, pack, request)
@@ -127,7 +176,9 @@ def test_where_nothing_trains_vectors_are_kept_as_they_are_embedded(
     assert prefix.keep(encoder, content, tmp_path, CPU, "required").flat.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("family", ["bert", "timm ViT", "open_clip ResNet"])
+@pytest.mark.parametrize(
+    "family", ["bert", "bert, first token", "timm ViT", "open_clip ViT", "open_clip ResNet"]
+)
 def test_a_gpus_precision_trains_on_what_is_kept_in_it(
     family, pack, request, tmp_path, monkeypatch
 ):
@@ -139,7 +190,8 @@ def test_a_gpus_precision_trains_on_what_is_kept_in_it(
     items = ITEMS[content.present[ITEMS]]
     encoder.eval()
     with device.autocast(CPU):
-        whole, ours = passed(encoder, content.batch(items)), passed(encoder, kept.batch(items))
+        whole = passed(encoder, content.batch(items), encoder.encode)
+        ours = passed(encoder, kept.batch(items))
     assert kept.flat.dtype == torch.bfloat16
     assert whole.keys() == ours.keys()
     pairs = [(whole.pop("vectors"), ours.pop("vectors"))]

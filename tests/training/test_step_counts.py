@@ -33,6 +33,7 @@ class Counted:
             self.watch_content(modality)
             for number, block in enumerate(encoder.blocks()):
                 self.rows[modality, number] = 0
+                # Not the block itself: of a topmost one that computes one token, parts are called.
                 *_, last = (m for m in block.modules() if [*m.parameters(recurse=False)])
                 last.register_forward_hook(self.counter(self.rows, (modality, number)))
             for name, module in encoder.named_modules():
