@@ -131,13 +131,15 @@ def test_lists_of_a_preset_that_do_not_agree_stop_before_anything_is_made(small_
     [
         ("a: [", "mine.yaml as params.yaml is not YAML: while parsing"),
         ("demo: []\n", "mine.yaml as params.yaml does not fit:\n  domains: Field required"),
+        # Of a mistyped name, not of the section that then is missing.
+        ("demo: []\ntrainng: {}\n", "nothing reads ['trainng']: the sections are contents, "),
     ],
 )
 def test_what_is_no_whole_params_stops_and_names_the_preset(tmp_path, monkeypatch, text, message):
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(ROOT)
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(files.Stop, match=re.escape(message)):
-        preset.read(Path("mine.yaml"))
+        preset.read(tmp_path / "mine.yaml")
 
 
 def test_a_section_that_nothing_reads_stops_and_is_named(tmp_path, monkeypatch):
