@@ -36,14 +36,15 @@ def unlock(lock: Path) -> bool:
         return False
     try:
         named = holders(lock.read_text())
+        is_left = bool(named)  # without any, DVC leaves it behind when all is well
     except (ValueError, KeyError, TypeError, AttributeError):
-        named = {0}  # cut off while it was written: nobody's
-    alive = sorted(pid for pid in named if pid and files.is_alive(pid))
+        named, is_left = set(), True  # cut off while it was written
+    alive = sorted(pid for pid in named if files.is_alive(pid))
     if alive:
         typer.echo(f"repro: process {alive} holds {lock}; dvc will wait or say so", err=True)
         return False
     lock.unlink()
-    if named:  # DVC leaves it behind without any when all is well
+    if is_left:
         typer.echo(f"repro: removed {lock}, left by a killed process", err=True)
     return True
 

@@ -48,7 +48,9 @@ def main(
         divided = split.split(domain.sequences, n_items, p.protocol)
         counts = evaluation.counts(divided)
         evaluation.check(target, counts["candidates"], p.evaluate.depth)
-        contents = [one.vectors for one in store.load(embeddings).values()]
+        embedded = store.load(embeddings)
+        store.check_items(embedded, embeddings, prepared, n_items)
+        contents = [one.vectors for one in embedded.values()]
         judged = evaluation.sanity(divided, contents, p.evaluate)
         names = p.runs.names(p.sources)
         is_capped: dict[str, bool] = {}

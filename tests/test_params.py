@@ -92,7 +92,7 @@ def test_dvcs_cache_of_runs_looks_past_no_key(path):
 def test_no_section_has_a_key_that_dvcs_cache_of_runs_looks_past():
     assert {Meta.PARAM_SIZE, Meta.PARAM_NFILES} == agreement.UNSEEN
     sections = command._below(Section)
-    assert {"Covers", "Preprocess", "Spec", "DemoEncoder"} & {one.__name__ for one in sections}
+    assert {"Covers", "Preprocess", "Spec", "DemoEncoder"} <= {one.__name__ for one in sections}
     named = {(one.__name__, name) for one in sections for name in one.model_fields}
     assert not {one for one in named if one[1] in agreement.UNSEEN}
 

@@ -1,6 +1,7 @@
 """The encoder as a module: its blocks from bottom to top, and which of them train."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -85,12 +86,9 @@ class Encoder(nn.Module):
 
     def whole(self, batch: dict[str, Tensor]) -> Tensor:
         """Encode a batch at once, the topmost block for what pooling reads alone: [n, C]."""
-        blocks = self.blocks() if self.can_divide else []
-        top = self.topmost(blocks[-1]) if blocks else None
-        if top is None or top is blocks[-1]:
+        if self.first is None:
             return self.encode(batch)
-        state = self.enter(batch)
-        return self.leave(state | {HIDDEN: self.through([*blocks[:-1], top], state)})
+        return self._up(self.blocks(), self.enter(batch))
 
     @torch.no_grad()
     def prefix(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -112,9 +110,13 @@ class Encoder(nn.Module):
         """Run what trains on what `prefix` gave: [n, C]."""
         if self.is_frozen:
             return state[HIDDEN]
-        *others, top = self._trained
-        blocks: list[Block] = [*others, self.topmost(top)]
-        return self.leave(state | {HIDDEN: self.through(blocks, state)})
+        return self._up(self._trained, state)
+
+    def _up(self, blocks: list[nn.Module], state: dict[str, Tensor]) -> Tensor:
+        """Run the blocks up to the topmost, and what stands above: [n, C]."""
+        *others, top = blocks
+        run: list[Block] = [*others, self.topmost(top)]
+        return self.leave(state | {HIDDEN: self.through(run, state)})
 
     @property
     def has_prefix(self) -> bool:
@@ -145,7 +147,12 @@ class Encoder(nn.Module):
         Where that is the first token alone, the block's rest behind keys and values is computed for
         that token alone. Its own hooks and torch.compile's version of it are not called then.
         """
-        return block
+        return block if self.first is None else partial(self.first, block)
+
+    @property
+    def first(self) -> Block | None:
+        """How a block is run for the first token alone, if what stands above reads no other."""
+        return None
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Run what stands above the blocks: [n, C]."""

@@ -217,9 +217,7 @@ def _progress(modality: str, spool: Spool, missing: list[int]) -> Callable[[int]
     """Give what the first process says its progress by, the others being about as far."""
     total, size = len(spool.items), processes.size()
     known = total - sum(len(spool.shards[number]) for number in missing)
-    if not processes.is_first():
-        return lambda _: None
-    if known:
+    if known and processes.is_first():
         sys.stderr.write(f"embed {modality}: {known:,} items are done already, going on\n")
     progress = Progress(f"embed {modality}", total, known)
     return lambda n: progress.advance(min(size * n, total - progress.done))

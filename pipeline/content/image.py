@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,10 +89,11 @@ class ImageEncoder(Encoder):
         """Run blocks, one after another."""
         return _run(blocks, state[HIDDEN])
 
-    def topmost(self, block: nn.Module) -> Block:
-        """Give the topmost block, for the first token alone where pooling reads no other."""
-        first = self._ends().first
-        return block if first is None else partial(first, block)
+    @property
+    def first(self) -> Block | None:
+        """How a block is run for the first token alone, if pooling reads no other."""
+        ends = self.ends()
+        return None if ends is None else ends.first
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Run what stands above the blocks: [n, C]."""

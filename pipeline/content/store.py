@@ -123,6 +123,27 @@ def load(folder: Path) -> dict[str, Embedded]:
     return {modality: _leaf(where, own) for modality, (where, own) in _leaves(folder).items()}
 
 
+def check_items(embedded: Mapping[str, Embedded], folder: Path, prepared: Path, items: int) -> None:
+    """See that embeddings are of a prepared domain's items.
+
+    Args:
+        embedded: by modality.
+        folder: where they were found.
+        prepared: where the domain was.
+        items: N, of the domain.
+
+    Raises:
+        files.Stop: they are of another number of items.
+    """
+    for one in embedded.values():
+        if len(one.vectors) != items + 1:
+            raise files.Stop(
+                f"{folder} has vectors of {len(one.vectors) - 1:,} items, and {prepared} has "
+                f"{items:,}: they come from different data; name those that belong together, or "
+                "run `dvc repro`"
+            )
+
+
 def passports(folder: Path) -> dict[str, dict[str, Any]]:
     """Read each modality's own passport, which needs no other folder to be understood.
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,10 +116,11 @@ class SentenceEncoder(Encoder):
             hidden = block(hidden, mask)
         return hidden
 
-    def topmost(self, block: nn.Module) -> Block:
-        """Give the topmost layer, for the first token alone where pooling reads no other."""
+    @property
+    def first(self) -> Block | None:
+        """How a layer is run for [CLS] alone, if pooling reads no other token."""
         is_sdpa = self._transformer.config._attn_implementation == "sdpa"
-        return partial(first_token, block) if self._reads_first and is_sdpa else block
+        return first_token if self._reads_first and self.can_divide and is_sdpa else None
 
     def leave(self, state: dict[str, Tensor]) -> Tensor:
         """Pool, and what the model has behind it."""

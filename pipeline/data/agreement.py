@@ -59,17 +59,26 @@ def check_paths(lists: Lists, generated: Sequence[str] = ()) -> None:
     Raises:
         Stop: something does not.
     """
-    named = {f"origins.{modality}": path for modality, path in lists.origins.items()}
-    named |= {f"domains.all.{name}.folder": raw.folder for name, raw in lists.domains.all.items()}
+    named = _paths(lists)
     named |= {
         f"domains.image.{name}.covers": raw.covers for name, raw in lists.domains.image.items()
     }
     for key, path in named.items():
-        is_made = any(
-            Path(path).absolute().is_relative_to(Path(one).absolute()) for one in generated
-        )
-        if not is_made and not Path(path).exists():
+        if not _is_of_demo(path, generated) and not Path(path).exists():
             stop(f"{key}: {path!r}", f"there is nothing at {Path(path).absolute()}; correct it")
+
+
+def _paths(lists: Lists) -> dict[str, str]:
+    """Name by their keys the paths that encoders and domains are made from, covers apart."""
+    origins = {f"origins.{modality}": path for modality, path in lists.origins.items()}
+    raws = lists.domains.all.items()
+    return origins | {f"domains.all.{name}.folder": raw.folder for name, raw in raws}
+
+
+def _is_of_demo(path: str, generated: Sequence[str]) -> bool:
+    """Tell whether a path lies in what only the demo writes."""
+    whole = Path(path).absolute()
+    return any(whole.is_relative_to(Path(made).absolute()) for made in generated)
 
 
 def _check_origin(modality: str, origin: str, encoder: Any) -> None:  # noqa: ANN401  # its stage's
@@ -137,17 +146,14 @@ def _check_demo(lists: Lists, generated: Sequence[str]) -> None:
     """See that nothing is expected of a demo that is not there, though it may have left files."""
     if lists.demo:
         return
-    named = {f"origins.{modality}": path for modality, path in lists.origins.items()}
-    for name, raw in lists.domains.all.items():
-        named[f"domains.all.{name}.folder"] = raw.folder
-        named[f"domains.all.{name}.covers"] = raw.covers
+    raws = lists.domains.all.items()
+    named = _paths(lists) | {f"domains.all.{name}.covers": raw.covers for name, raw in raws}
     for key, path in named.items():
-        for made in generated:
-            if path and Path(path).absolute().is_relative_to(Path(made).absolute()):
-                stop(
-                    f"demo: [], but {key}: {path!r} is the demo's",
-                    "name your own, or write demo: [demo]",
-                )
+        if path and _is_of_demo(path, generated):
+            stop(
+                f"demo: [], but {key}: {path!r} is the demo's",
+                "name your own, or write demo: [demo]",
+            )
 
 
 def _check_domains(lists: Lists) -> None:

@@ -12,7 +12,7 @@ def is_one_of_several() -> bool:
 
 
 def is_first() -> bool:
-    """Tell whether this is the first of several processes, or the only one."""
+    """Tell whether this process writes and speaks: the first of several, or the only one."""
     return not is_one_of_several() or os.environ["RANK"] == "0"
 
 

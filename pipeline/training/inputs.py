@@ -44,13 +44,8 @@ def check_embeddings(
             f"{inputs.embeddings} has embeddings of {' and '.join(embedded)}, and the content is "
             f"{content}: name those of {' and '.join(lists.MODALITIES[content])}"
         )
-    for one in embedded.values():
-        if len(one.vectors) != items + 1:
-            raise files.Stop(
-                f"{inputs.embeddings} has vectors of {len(one.vectors) - 1:,} items, and "
-                f"{inputs.prepared} has {items:,}: they come from different data; name those that "
-                "belong together, or run `dvc repro`"
-            )
+    if inputs.embeddings:
+        store.check_items(embedded, inputs.embeddings, inputs.prepared, items)
 
 
 def check_encoders(inputs: Inputs, found: Mapping[str, blocks.Encoder]) -> None:

@@ -30,30 +30,20 @@ def small_clip(**vision):
     return open_clip_images.OpenClipEncoder(net, resolved(spec, {"size": 64}), config)
 
 
+def small_vit(name="vit_tiny_patch16_224", **options):
+    size = dict(img_size=32, patch_size=8, embed_dim=16, depth=3, num_heads=2)
+    return small_timm(name, **size, **options)
+
+
+def small_clip_vit(**vision):
+    return small_clip(width=32, layers=3, patch_size=16, head_width=16, **vision)
+
+
 IMAGES = {
-    "timm ViT": lambda: small_timm(
-        "vit_tiny_patch16_224", img_size=32, patch_size=8, embed_dim=16, depth=3, num_heads=2
-    ),
-    "timm ViT, mean": lambda: small_timm(
-        "vit_tiny_patch16_224",
-        img_size=32,
-        patch_size=8,
-        embed_dim=16,
-        depth=3,
-        num_heads=2,
-        global_pool="avg",
-    ),
-    "timm ViT, scaled": lambda: small_timm(
-        "vit_tiny_patch16_224",
-        img_size=32,
-        patch_size=8,
-        embed_dim=16,
-        depth=3,
-        num_heads=2,
-        init_values=0.5,
-        qk_norm=True,
-        scale_attn_norm=True,
-        reg_tokens=2,
+    "timm ViT": small_vit,
+    "timm ViT, mean": lambda: small_vit(global_pool="avg"),
+    "timm ViT, scaled": lambda: small_vit(
+        init_values=0.5, qk_norm=True, scale_attn_norm=True, reg_tokens=2
     ),
     "timm Swin": lambda: small_timm(
         "swin_tiny_patch4_window7_224",
@@ -67,10 +57,8 @@ IMAGES = {
     "timm MobileNetV3": lambda: small_timm("mobilenetv3_small_050"),
     "timm ResNet": lambda: small_timm("test_resnet"),
     "timm ConvNeXt": lambda: small_timm("test_convnext"),
-    "open_clip ViT": lambda: small_clip(width=32, layers=3, patch_size=16, head_width=16),
-    "open_clip ViT, mean": lambda: small_clip(
-        width=32, layers=3, patch_size=16, head_width=16, pool_type="avg"
-    ),
+    "open_clip ViT": small_clip_vit,
+    "open_clip ViT, mean": lambda: small_clip_vit(pool_type="avg"),
     "open_clip ResNet": lambda: small_clip(layers=[1, 1, 1, 1], width=16, head_width=16),
     "open_clip ConvNeXt": lambda: small_clip(
         timm_model_name="test_convnext", timm_pool="avg", timm_proj="linear"

@@ -19,8 +19,9 @@ from tests.content.families import (
     made,
     passed,
     reader,
-    small_clip,
+    small_clip_vit,
     small_timm,
+    small_vit,
 )
 from tests.torchrun import torchrun
 
@@ -115,19 +116,15 @@ def test_the_top_block_computes_no_token_that_pooling_does_not_read(
     assert tokens > 1
 
 
-VIT = dict(img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2)
-CLIP = dict(width=32, layers=2, patch_size=16, head_width=16)
-
-
 @pytest.mark.parametrize(
     "made_of",
     [
-        lambda: small_timm("vit_pwee_patch16_reg1_gap_256", **VIT),  # blocks of another class
-        lambda: small_timm("vit_tiny_patch16_224", **VIT, attn_layer="diff"),
-        lambda: small_timm("vit_tiny_patch16_224", **VIT, global_pool="map"),
-        lambda: small_clip(**CLIP, attentional_pool=True),
-        lambda: small_clip(**CLIP, block_type="custom"),
-        lambda: small_clip(**CLIP, pool_type="avg"),
+        lambda: small_vit("vit_pwee_patch16_reg1_gap_256"),  # blocks of another class
+        lambda: small_vit(attn_layer="diff"),
+        lambda: small_vit(global_pool="map"),
+        lambda: small_clip_vit(attentional_pool=True),
+        lambda: small_clip_vit(block_type="custom"),
+        lambda: small_clip_vit(pool_type="avg"),
     ],
     ids=["parallel", "differential", "timm map", "attentional", "custom", "average"],
 )

@@ -174,12 +174,14 @@ def test_recommenders_without_training_learn_from_the_train_parts_alone(part):
         assert one.catalogue["coverage@5"] == 5 / 5  # of the windows' items; 6 and 7 are in none
 
 
-def test_embeddings_of_other_data_are_refused():
-    divided = split.split(sequences.from_rows([[1, 2, 3, 4, 5]] * 3), 5, PROTOCOL)
-    with pytest.raises(files.Stop, match="embeddings are of 7 items, and the domain has 5: they"):
-        evaluation.sanity(
-            divided, [np.zeros((8, 2), np.float32)], evaluation.Evaluation(cutoffs=[5])
-        )
+def test_embeddings_of_other_data_are_refused(world):
+    present = np.arange(N) > 0
+    vectors = np.random.default_rng(0).random((N, 2), np.float32)
+    store.save(world / "embeddings", vectors, present, {"modality": "text"})
+    said = rf"/embeddings has vectors of {N - 1} items, and .*/prepared has {N}: they come from"
+    with pytest.raises(files.Stop, match=said):
+        run(world)
+    assert not (world / "out").exists()
 
 
 def test_histories_are_counted_as_far_as_a_user_encoder_reads():
