@@ -52,6 +52,10 @@ BAD = [
         {"users": ["gru"]},
         "'gru' in users: user_encoders has ['sasrec', 'bert4rec', 'gru4rec', 'nextitnet', 'hstu'",
     ),
+    (
+        {"model.width": 63},
+        "user_encoders.sasrec.heads: 2, but model.width: 63: take a width that its heads divide",
+    ),
     ({"domains.all": {"a-b": RAW}}, "domains.all: the name 'a-b': it may have letters"),
     ({"domains.all": {"a;b": RAW}}, "domains.all: the name 'a;b': it may have letters"),
     ({"domains.all": {"../a": RAW}}, "domains.all: the name '../a': it may have letters"),
@@ -174,6 +178,7 @@ def test_lists_that_do_not_agree_stop_and_say_which(changes, message):
 GOOD = [
     {},
     {"report.contrasts": []},
+    {"model.width": 63, "users": ["gru4rec"]},  # which has no heads
     {"training.loss": "full_softmax", "runs.end2end": [], "sources": []},
     {
         "training.loss": "full_softmax",

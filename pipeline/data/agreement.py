@@ -36,6 +36,7 @@ def check(lists: Lists, generated: Sequence[str] = ()) -> None:
     for user in lists.users:
         if user not in lists.user_encoders:
             stop(f"{user!r} in users", f"user_encoders has {[*lists.user_encoders]}")
+        _check_heads(user, lists.user_encoders[user], lists.model.get("width"))
     for modality in lists.origins:
         if modality not in lists.encoders:
             stop(f"origins: {[*lists.origins]}", f"encoders names no {modality} encoder")
@@ -93,6 +94,16 @@ def _check_origin(modality: str, origin: str, encoder: Any) -> None:  # noqa: AN
                 f"encoders.{modality} reads {path}, but origins.{modality}: {origin!r}",
                 "name there what it is made from, so that a change of it is noticed",
             )
+
+
+def _check_heads(user: str, settings: Any, width: Any) -> None:  # noqa: ANN401  # their stages'
+    """See that a user encoder's heads share its width evenly; what is no number is not seen to."""
+    heads = settings.get("heads") if isinstance(settings, dict) else None
+    if isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads:
+        stop(
+            f"user_encoders.{user}.heads: {heads}, but model.width: {width}",
+            "take a width that its heads divide evenly",
+        )
 
 
 def _check_twice(lists: Lists) -> None:

@@ -80,6 +80,7 @@ class Lists(Params):
     encoders: dict[Modality, Any]
     origins: dict[Modality, str]
     report: Reporting
+    model: dict[str, Any]  # its width: not every number of heads divides it
     training: dict[str, Any]  # its loss: not every run can take it
     seeds: list[int]
 

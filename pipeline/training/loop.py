@@ -264,19 +264,19 @@ def run_epoch(
 ) -> None:
     """Train the rest of an epoch, validate if it is time, and write a checkpoint."""
     state, plan = phase.state, phase.plan
-    began = time.monotonic()
+    began = here = time.monotonic()
     first = state.step
     for batch in feed.epoch(state.epoch, first, phase.device):
         phase.note(phase.step(batch))
         state.trained_users += batch.users
         if phase.pending:
             continue
-        pace = (state.step - first) / (time.monotonic() - began)
+        pace = (state.step - first) / (time.monotonic() - here)
         progress.step(state.epoch + 1, state.step, feed.steps, state.loss / state.step, pace)
         if phase.keeper.due() and state.step < feed.steps:
             state.seconds += time.monotonic() - began
             state.trained_seconds += time.monotonic() - began
-            began, first = time.monotonic(), state.step
+            began = time.monotonic()
             phase.save()
     phase.settle()
     state.trained_seconds += time.monotonic() - began

@@ -125,6 +125,26 @@ def test_seconds_of_killed_parts_count(monkeypatch, tmp_path):
     assert fitted.users_per_second == pytest.approx(2 * 40 / (2 * STEPS * 10))
 
 
+def test_a_slow_checkpoint_is_spread_over_the_rate_of_its_epoch(monkeypatch, tmp_path):
+    clock, paces = [0.0], []
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    real_step, real_save = loop.Phase.step, loop.Phase.save
+
+    def slow_step(phase, batch):
+        clock[0] += 10
+        return real_step(phase, batch)
+
+    def slow_save(phase):
+        clock[0] += 5
+        real_save(phase)
+
+    monkeypatch.setattr(loop.Phase, "step", slow_step)
+    monkeypatch.setattr(loop.Phase, "save", slow_save)
+    monkeypatch.setattr(loop.Progress, "step", lambda *said: paces.append(said[-1]))
+    fit(tmp_path, plan=DROPS._replace(epochs=1))
+    assert paces == pytest.approx([1 / 10, 2 / 25, 3 / 40])  # a state after each step but the last
+
+
 def test_the_most_memory_of_any_part_counts(monkeypatch, tmp_path):
     plan = DROPS._replace(epochs=2, patience=9)
     monkeypatch.setattr(loop.device, "peak_memory", lambda _: 7)
