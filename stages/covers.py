@@ -38,7 +38,7 @@ def main(
     with files.atomic_folder(out) as part, files.atomic_folder(card_folder) as card_part:
         listed = covers.listing(folder)
         packed = covers.pack(folder, covers.names(items, listed), listed, p.pixels, part)
-        described = covers.card(domain, items, packed, p)
+        described = covers.card(domain, items, packed, listed, p)
         covers.write_digests(card_part, packed.digests)
         files.write_json(card_part / "card.json", described)
     typer.echo(

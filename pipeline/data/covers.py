@@ -13,7 +13,7 @@ import polars as pl
 from PIL import Image
 from pydantic import Field
 
-from pipeline.data import decoding, files, missing
+from pipeline.data import decoding, files, ids, missing
 from pipeline.data.files import Stop
 from pipeline.data.progress import Progress
 from pipeline.params import Section
@@ -179,26 +179,37 @@ def read_digests(folder: Path) -> pl.DataFrame:
     return pl.read_parquet(folder / "digests.parquet")
 
 
-def card(domain: str, items: pl.DataFrame, packed: Packed, settings: Covers) -> dict[str, Any]:
-    """Count items without a readable cover (items as in `tables.ITEMS`), and name broken files.
+def card(
+    domain: str, items: pl.DataFrame, packed: Packed, listed: Sequence[str], settings: Covers
+) -> dict[str, Any]:
+    """Count items without a readable cover, and name broken files.
+
+    Args:
+        domain: the domain's name.
+        items: N rows of `tables.ITEMS`.
+        packed: what `pack` found.
+        listed: what `listing` found.
+        settings: the section of params.yaml.
 
     Raises:
         Stop: no item has a readable cover, or more lack one than max_missing allows.
     """
     broken, absent = packed.broken, packed.digests["cover"].is_null()
     missing_ids = items["id"].filter(absent).to_list()
-    first = f" The first that is broken: {next(iter(broken.values()))}." if broken else ""
+    hint = f" The first that is broken: {next(iter(broken.values()))}." if broken else ""
+    unnamed = items.filter(absent, pl.col("cover").is_null())["id"]
+    hint += ids.spelling(unnamed, pl.Series([*by_id(listed)], dtype=pl.String), "of a cover")
     if absent.all():
         texts = items["text"].count()
         serves = "content text only" if texts else "no content: it has no text either"
         raise Stop(
             f"{domain}: not one of its {len(items):,} items has a readable cover, so it can serve "
-            f"{serves}, not image or both.{first} Take it out of domains.image and domains.both "
+            f"{serves}, not image or both.{hint} Take it out of domains.image and domains.both "
             "in params.yaml, or bring its covers"
         )
     missing.check(
         f"{domain}: no readable cover", missing_ids, len(items), settings.max_missing,
-        f"Bring the covers, or raise covers.max_missing in params.yaml.{first}",
+        f"Bring the covers, or raise covers.max_missing in params.yaml.{hint}",
     )  # fmt: skip
     return {
         "domain": domain,

@@ -40,6 +40,32 @@ def codes(ids: pl.Series) -> np.ndarray:
     return ids.to_physical().to_numpy()
 
 
+def spelling(lost: pl.Series, known: pl.Series, where: str) -> str:
+    """Point out an id that is missed and is there in another spelling: 067, 67.0 and 67.
+
+    Args:
+        lost: ids for which something was not found: String.
+        known: ids that there are: String.
+        where: what they are ids of.
+
+    Returns:
+        A blank and a sentence; nothing if there is no such id.
+    """
+    ours, theirs = ({"id": column, "plain": _plain(column)} for column in (lost, known))
+    found = pl.DataFrame(ours).join(pl.DataFrame(theirs), on="plain", maintain_order="left")
+    other_spelling = found.filter(pl.col("id") != pl.col("id_right"))
+    if not len(other_spelling):
+        return ""
+    one, other = other_spelling.select("id", "id_right").row(0)
+    return f" {one!r} is perhaps {other!r} {where}; write ids alike everywhere."
+
+
+def _plain(ids: pl.Series) -> pl.Series:
+    """Write numbers among ids in one way: without blanks, leading zeros and .0."""
+    bare = ids.str.strip_chars().str.replace(r"\.0+$", "")
+    return bare.str.replace("^0+([0-9])", "$1")
+
+
 def _numbers(texts: pl.Series, prefix: str) -> np.ndarray | None:
     """Read ids as numbers after a prefix: [n] uint32; none if an id is not written as plainly."""
     digits = texts.str.slice(len(prefix)) if prefix else texts

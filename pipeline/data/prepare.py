@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from pipeline.data import events, missing, sequences, split, table, tables
+from pipeline.data import events, ids, missing, sequences, split, table, tables
 from pipeline.data.files import Stop
 from pipeline.data.raw import Raw
 from pipeline.params import Section
@@ -64,7 +64,7 @@ def prepare(
             "Check the language or text columns, or raise prepare.max_missing in params.yaml.",
         )  # fmt: skip
     numbers = events.numbers(raw.interactions, items["id"])
-    unknown = _unknown(raw, numbers, settings.max_unknown)
+    unknown = _unknown(raw, numbers, items["id"], settings.max_unknown)
 
     ordered = events.put_in_order(raw.interactions, numbers)
     again = events.repeats(ordered)
@@ -124,7 +124,7 @@ def _sample(users: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(users)[:most])
 
 
-def _unknown(raw: Raw, numbers: np.ndarray, allowed: float) -> int:
+def _unknown(raw: Raw, numbers: np.ndarray, known: pl.Series, allowed: float) -> int:
     """Count interactions with unknown items; stop if they are too many."""
     lost = (
         raw.interactions.filter(numbers == 0)
@@ -138,7 +138,8 @@ def _unknown(raw: Raw, numbers: np.ndarray, allowed: float) -> int:
         raise Stop(
             f"{raw.source}: {count:,} of {size:,} interactions ({count / size:.2%}) are "
             f"with {len(lost):,} items that the item table lacks, more than prepare.max_unknown = "
-            f"{allowed:.2%} allows: {shown}; columns were read as {raw.columns}. Complete the "
+            f"{allowed:.2%} allows: {shown}; columns were read as {raw.columns}."
+            f"{ids.spelling(lost['item'], known, 'of the item table')} Complete the "
             "item table, or raise prepare.max_unknown in params.yaml to drop them"
         )
     return count

@@ -177,6 +177,9 @@ def test_digests_round_trip(tmp_path):
     assert covers.read_digests(tmp_path).equals(digests)
 
 
+LISTED = ["v1.jpg", "v3.jpg", "v4.jpg"]
+
+
 def items_of(texts):
     ids = [f"v{i}" for i in range(1, len(texts) + 1)]
     return pl.DataFrame({"id": ids, "text": texts, "cover": [None] * len(ids)}, schema=tables.ITEMS)
@@ -189,7 +192,7 @@ def packed(digests, broken):
 def test_the_card_counts_absent_and_broken():
     found = packed(["1", None, None, "4"], {3: "'3': truncated"})
     settings = covers.Covers(pixels=8, max_missing=0.5)
-    assert covers.card("films", items_of(["a", "b", "c", "d"]), found, settings) == {
+    assert covers.card("films", items_of(["a", "b", "c", "d"]), found, LISTED, settings) == {
         "domain": "films",
         "pixels": 8,
         "items": 4,
@@ -202,12 +205,21 @@ def test_too_many_missing_covers_stop_with_the_list():
     found = packed(["1", None, None, "4"], {3: "'3': cut"})
     settings = covers.Covers(pixels=8, max_missing=0.4)
     with pytest.raises(Stop) as stop:
-        covers.card("films", items_of(["a", "b", "c", "d"]), found, settings)
+        covers.card("films", items_of(["a", "b", "c", "d"]), found, LISTED, settings)
     assert str(stop.value) == (
         "films: no readable cover for 2 of 4 items (50.00%), more than max_missing = 40.00% allows:"
         " 'v2', 'v3'. Bring the covers, or raise covers.max_missing in params.yaml. The first that "
         "is broken: '3': cut."
     )
+
+
+def test_a_cover_whose_name_spells_the_id_in_another_way_is_pointed_out():
+    found = packed(["1", None, None, "4"], {3: "'3': cut"})
+    settings = covers.Covers(pixels=8, max_missing=0.4)
+    items = items_of(["a", "b", "c", "d"]).with_columns(id=pl.Series(["1", "2", "3", "4"]))
+    listed = ["1.jpg", "002.jpg", "3.jpg", "4.jpg"]
+    with pytest.raises(Stop, match=r"cut\. '2' is perhaps '002' of a cover; write ids alike"):
+        covers.card("films", items, found, listed, settings)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +230,7 @@ def test_without_one_readable_cover_the_message_says_what_is_left(texts, serves)
     settings = covers.Covers(pixels=8, max_missing=1.0)
     with pytest.raises(Stop) as stop:
         found = packed([None, None], {2: "'x.jpg': cut"})
-        covers.card("films", items_of(texts), found, settings)
+        covers.card("films", items_of(texts), found, ["x.jpg"], settings)
     assert (
         f"films: not one of its 2 items has a readable cover, so it can serve {serves}, not image "
         "or both. The first that is broken: 'x.jpg': cut. Take it out of domains.image"

@@ -46,3 +46,14 @@ def test_two_columns_have_codes_of_their_own():
     second = ids.encode(pl.Series(["c"]))  # while the first is there
     assert ids.names(second).to_list() == ["c"]
     assert ids.names(first).to_list() == ["b", "a"]
+
+
+@pytest.mark.parametrize("lost", ["67.0", "067", " 67", "00067.00"])
+def test_a_number_in_another_spelling_is_pointed_out(lost):
+    said = ids.spelling(pl.Series(["9", lost]), pl.Series(["6", "67", "670"]), "of a cover")
+    assert said == f" {lost!r} is perhaps '67' of a cover; write ids alike everywhere."
+
+
+@pytest.mark.parametrize("lost", ["67", "670", "6.7", "0", ""])
+def test_what_is_there_or_is_another_number_is_not(lost):
+    assert ids.spelling(pl.Series([lost]), pl.Series(["67", "7"]), "of a cover") == ""

@@ -104,6 +104,11 @@ def test_unknown_items_stop_with_file_row_and_rule(tmp_path):
     assert "columns were read as item,user,timestamp" in str(stop.value)
 
 
+def test_an_unknown_item_that_is_known_in_another_spelling_is_pointed_out(tmp_path):
+    with pytest.raises(Stop, match=r"timestamp\. 'v12\.0' is perhaps 'v12' of the item table; "):
+        prepared(tmp_path, pairs=PAIRS + "v99,u1,5\nv12.0,u1,6\n")
+
+
 def test_unknown_items_below_the_limit_are_dropped_and_counted(tmp_path):
     domain, counts = prepared(tmp_path, pairs=PAIRS + "v13,u1,6\n", max_unknown=0.1)
     assert (counts.read, counts.unknown, len(histories(domain)["u1"])) == (13, 1, 6)
