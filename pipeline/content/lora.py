@@ -19,7 +19,9 @@ class Lora(Section):
 
     rank: PositiveInt  # A is [rank, in], B [out, rank]
     alpha: PositiveFloat
-    dropout: float = Field(ge=0, lt=1)  # share of an adapter's input hidden while it trains
+    # Share of an adapter's input hidden while it trains; nothing of attention in open_clip, whose
+    # query, key and value are one weight.
+    dropout: float = Field(ge=0, lt=1)
     layers: int | Literal["all"]  # so many blocks from the top; what stands above them gets none
 
 

@@ -35,7 +35,7 @@ def probability(p: float) -> str:
 
 def seconds(value: float) -> str:
     """Show a time."""
-    if value < 60:  # noqa: PLR2004  # seconds of a minute
+    if round(value, 1) < 60:  # noqa: PLR2004  # seconds of a minute
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
     hours, minutes = divmod(minutes, 60)

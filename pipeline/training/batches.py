@@ -134,14 +134,22 @@ class Batches:
             self.log_share = np.log(counts / counts.sum())
         self.sampler = negatives.Sampler(self.catalogue, counts, settings)
         if loss in negatives.OF_SLOTS and self.sampler.drawable <= lengths.max():
-            raise files.Stop(
-                f"training.loss: {loss} draws negatives outside a user's window of up to "
-                f"{lengths.max()} items, and there are only {self.sampler.drawable} to draw from; "
-                "use in_batch or full_softmax"
-            )
+            self._check_drawable()
         self.power = negatives.gbce_power(settings, len(self.catalogue)) if loss == "gbce" else 1.0
         self.steps = -(-len(self.learners) // users)
         self._order = (-1, np.empty(0, np.int64))
+
+    def _check_drawable(self) -> None:
+        """See that every user leaves an item to draw; one that comes again counts once."""
+        width = int(self.train.items.max()) + 1
+        pairs = np.unique(sequences.owners(self.train) * width + self.train.items)
+        most = np.bincount(pairs // width).max()
+        if self.sampler.drawable <= most:
+            raise files.Stop(
+                f"training.loss: {self.loss} draws negatives outside a user's window of up to "
+                f"{most} items, and there are only {self.sampler.drawable} to draw from; "
+                "use in_batch or full_softmax"
+            )
 
     def order(self, epoch: int) -> np.ndarray:
         """Give the order of the users that can learn in an epoch."""

@@ -64,7 +64,7 @@ def test_the_post_norm_preset_is_ninerecs_left_padded_sasrec():
             torch.testing.assert_close(encoded[row, :length], expected, rtol=0, atol=1e-10)
 
 
-def test_it_starts_as_ninerecs_does():
+def test_it_starts_as_ninerecs_does_but_for_queries_keys_and_values():
     torch.manual_seed(0)
     model = Sasrec(64, 20, NINEREC)
     for block in model.blocks:
@@ -79,6 +79,8 @@ def test_it_starts_as_ninerecs_does():
     assert model.positions.weight.abs().max() > 3 * (2 / 84) ** 0.5
     assert model.positions.weight.std().item() == pytest.approx((2 / 84) ** 0.5, rel=0.1)
     assert model.blocks[0].expand.weight.std().item() == pytest.approx((2 / 320) ** 0.5, rel=0.1)
+    # One layer of 64 to 3 * 64 where NineRec has three of 64 to 64.
+    assert model.blocks[0].qkv.weight.std().item() == pytest.approx((2 / 256) ** 0.5, rel=0.1)
 
 
 @BOTH

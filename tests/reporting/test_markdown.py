@@ -8,6 +8,7 @@ from pipeline.reporting import markdown
     [
         (0.0, "0.0 s"),
         (59.94, "59.9 s"),
+        (59.97, "1 min 00 s"),
         (60, "1 min 00 s"),
         (3599.6, "1 h 00 min"),
         (5461, "1 h 31 min"),

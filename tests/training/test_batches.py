@@ -193,6 +193,12 @@ def test_a_catalogue_too_small_for_negatives_stops():
     feed([[1, 2, 3]], n_items=3, loss="in_batch")
 
 
+def test_an_item_that_comes_again_leaves_as_many_to_draw():
+    made = feed([[1, 2, 1, 2, 1, 2]], n_items=3, loss="bce")
+    batch = made.batch(0, 0)
+    assert set(batch.items[batch.negatives.flatten()].tolist()) == {3}
+
+
 @settings(max_examples=40)
 @given(
     rows=windows,
