@@ -42,6 +42,7 @@ def write(root, group, users, hits, seeds=(0,), capped=(), seconds=None):
     files.write_json(folder / "evaluation.json", about)
     pl.concat(rows).write_parquet(folder / "ranks.parquet")
     about_users = {"user": np.arange(users), "occurrences": [0] * users, "history": [4] * users}
+    about_users["candidates"] = [CANDIDATES] * users
     pl.DataFrame(about_users).cast(evaluation.USERS).write_parquet(folder / "users.parquet")
     for name, spent in (seconds or {}).items():
         files.write_json(root / "costs" / f"{name}.json", {"seconds": spent, "trials": 2})

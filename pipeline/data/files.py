@@ -17,6 +17,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: no room is left on a disk,
 SHORT = ("out of memory", "can't allocate memory")  # a GPU's words, and torch's on a CPU
 FULL_IN_RUST = tuple(f"(os error {code})" for code in FULL)  # as polars and safetensors say it
 
+# One of these is in every folder that a stage writes, so that no other is taken for one.
+OURS = (
+    "Source_datasets/harbor/oracle.json", "sequences.npy", "rows.npy", "card.json", "encoder.json",
+    "open_clip_config.json", "passport.json", "search.csv", "run.json", "evaluation.json",
+    "report.md", "lists.parquet",
+)  # fmt: skip
+SHOWN = 5  # names in a message
+
 
 class Stop(Exception):  # noqa: N818  # not a defect of the program: the user's input can't be used
     """A stop with a message for the user: what, where, which value, the rule and the fix."""
@@ -73,7 +81,11 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     A process that writes the same folder is waited for, so that what it was started for, perhaps
     with other settings, never comes last. Where one was killed, its folder vanishes when the next
     one comes.
+
+    Raises:
+        Stop: `out` holds what no stage has written, which would be lost.
     """
+    check_ours(out)
     with locks.held(out.with_name(f".{out.name}.lock")):
         for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
             if not is_alive(int(left.name.split(".")[-2])):
@@ -83,10 +95,28 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         part.mkdir()
         try:
             yield part
+            check_ours(out)  # meanwhile another may have been written in it
             shutil.rmtree(out, ignore_errors=True)
             part.replace(out)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+
+
+def check_ours(out: Path) -> None:
+    """See that what stands where a folder is to be written is one that a stage has written.
+
+    Raises:
+        Stop: it is a file, or a folder that holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise Stop(f"{out} is a file, and a folder is to be written there; name another")
+    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if found and not any((out / name).exists() for name in OURS):
+        more = ", ..." if len(found) > SHOWN else ""
+        raise Stop(
+            f"{out} holds {', '.join(found[:SHOWN])}{more}, which no stage has written and which "
+            "would be lost; name a folder that is not there yet, or remove this one"
+        )
 
 
 def is_alive(process: int) -> bool:

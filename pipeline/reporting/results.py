@@ -68,8 +68,8 @@ class Outcome(NamedTuple):
 
     @property
     def chance(self) -> dict[str, float]:
-        """Give what a random order of the candidates scores."""
-        return metrics.chance(self.counts["candidates"], self.cutoffs)
+        """Give what a random order of each user's candidates scores."""
+        return metrics.chance(self.users["candidates"].to_numpy(), self.cutoffs)
 
 
 def load(evaluated: Path, group: Group, runs: list[str], capped: set[str]) -> Outcome:

@@ -31,6 +31,7 @@ USERS = pl.Schema(
         "user": pl.Int32,  # as in RANKS
         "occurrences": pl.Int32,  # of the held-out test item, in the train parts of all users
         "history": pl.Int32,  # items that are known before it: those that a user encoder reads
+        "candidates": pl.Int32,  # items that may be retrieved; 0 where the test item is none
     }
 )
 
@@ -130,8 +131,19 @@ def users(divided: Split) -> pl.DataFrame:
         "user": np.arange(len(divided.test.items)),
         "occurrences": counts[divided.test.items],
         "history": sequences.lengths(divided.test.histories),
+        "candidates": _candidates(divided.test, divided.candidates),
     }
     return pl.DataFrame(columns).cast(USERS)
+
+
+def _candidates(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
+    """Count what may be retrieved for each user: [U] int64, 0 where the held-out item may not."""
+    masked, width = held_out.masked, len(candidates)
+    pairs = np.unique(sequences.owners(masked) * width + masked.items)  # each item once
+    pairs = pairs[candidates[pairs % width]]
+    taken = np.bincount(pairs // width, minlength=len(held_out.items))
+    is_reachable = ranking.reachable(held_out, candidates)
+    return np.where(is_reachable, candidates.sum() - taken, 0)
 
 
 def catalogues(judged: Sequence[Judged]) -> dict[str, list[dict[str, float]]]:

@@ -64,9 +64,16 @@ def summary(ranks: Ranks, cutoffs: Sequence[int]) -> dict[str, float]:
     }
 
 
-def chance(candidates: int, cutoffs: Sequence[int]) -> dict[str, float]:
-    """Give the metrics of a random order of that many candidates: HR@K is K / candidates."""
-    return summary(Ranks(np.zeros(1, np.int32), np.full(1, candidates, np.int32)), cutoffs)
+def chance(candidates: np.ndarray, cutoffs: Sequence[int]) -> dict[str, float]:
+    """Give the metrics of a random order: a user's HR@K is K / candidates.
+
+    Args:
+        candidates: [U] int, items that may be retrieved for each user; 0 where the held-out item is
+            none of them, which is a miss.
+        cutoffs: the K.
+    """
+    tied = np.asarray(candidates, np.int32)
+    return summary(Ranks(np.zeros_like(tied), tied), cutoffs)
 
 
 def _expected(ranks: Ranks, gains: np.ndarray) -> np.ndarray:

@@ -29,23 +29,48 @@ def leftover(folder, process):
 
 def test_a_folder_takes_the_place_of_the_former_one_whole(tmp_path):
     out = tmp_path / "deep" / "out"
-    for text in ("one", "two"):
+    for name in ("run.json", "card.json"):
         with files.atomic_folder(out) as part:
-            (part / text).write_text(text)
+            (part / name).touch()
             assert part != out
-    assert [path.name for path in out.iterdir()] == ["two"]
+    assert [path.name for path in out.iterdir()] == ["card.json"]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 def test_a_folder_that_fails_leaves_the_former_one(tmp_path):
     out = tmp_path / "out"
     with files.atomic_folder(out) as part:
-        (part / "good").touch()
+        (part / "run.json").touch()
     with pytest.raises(ZeroDivisionError), files.atomic_folder(out) as part:
         (part / "bad").touch()
         1 / 0  # noqa: B018
-    assert [path.name for path in out.iterdir()] == ["good"]
+    assert [path.name for path in out.iterdir()] == ["run.json"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_no_stage_has_written_is_never_replaced(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("interactions.parquet", *"abcde"):
+        (out / name).touch()
+    expected = r"out holds a, b, c, d, e, \.\.\., which no stage has written and which would be lost"
+    with pytest.raises(files.Stop, match=expected), files.atomic_folder(out):
+        pytest.fail("it is not written")
+    assert len([*out.iterdir()]) == 6
+    with pytest.raises(files.Stop, match="a is a file"), files.atomic_folder(out / "a"):
+        pytest.fail("it is not written")
+
+
+def test_one_folder_is_not_written_into_another(tmp_path):
+    out = tmp_path / "out"
+    with (
+        pytest.raises(files.Stop, match="out holds cards, which no stage has written"),
+        files.atomic_folder(out) as part,
+        files.atomic_folder(out / "cards") as cards,
+    ):
+        (part / "run.json").touch()
+        (cards / "card.json").touch()
+    assert (out / "cards" / "card.json").exists()
 
 
 def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path):

@@ -160,6 +160,7 @@ class World:
     def users(self, target, occurrences, history):
         """Say of a target's users how often their test item occurs and how long they are."""
         columns = {"user": np.arange(USERS), "occurrences": occurrences, "history": history}
+        columns["candidates"] = np.full(USERS, CANDIDATES)
         path = self.root / "evaluate" / f"{target}-text-sasrec" / "users.parquet"
         pl.DataFrame(columns).cast(evaluation.USERS).write_parquet(path)
 

@@ -264,3 +264,21 @@ def test_repeated_held_out_items_are_counted():
     divided = split.split(sequences.from_rows([[1, 2, 3, 4, 1], [1, 2, 3, 3, 5]]), 5, PROTOCOL)
     counts = evaluation.counts(divided)
     assert (counts["unreachable_valid"], counts["unreachable_test"]) == (1, 1)
+
+
+@pytest.mark.parametrize("mask", ["window", "all", "none"])
+@pytest.mark.parametrize("catalogue", ["window", "all"])
+def test_random_is_what_random_lists_score(mask, catalogue):
+    """Users with repeats, unreachable test items, candidates that nobody met."""
+    rng, protocol = np.random.default_rng(0), {"mask": mask, "catalogue": catalogue, "window": 9}
+    lists = sequences.from_rows([rng.integers(1, 31, size) for size in rng.integers(5, 15, 80)])
+    divided = split.split(lists, 33, PROTOCOL.model_copy(update=protocol))
+    random = metrics.chance(evaluation.users(divided)["candidates"].to_numpy(), [10])
+    scored = []
+    for _ in range(100):
+        queries, items = rng.normal(size=(80, 8)), rng.normal(size=(34, 8))
+        asked = [queries.astype(np.float32), items.astype(np.float32), divided.test]
+        scored.append(metrics.summary(search.rank(*asked, divided.candidates, 10), [10]))
+    for name, expected in random.items():
+        drawn = [one[name] for one in scored]
+        assert np.mean(drawn) == pytest.approx(expected, abs=4 * np.std(drawn) / 10)

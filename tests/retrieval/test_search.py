@@ -140,8 +140,10 @@ def test_a_collapsed_model_scores_chance_exactly(value):
     candidates = np.arange(N + 1) > 0
     ranks = search.rank(queries, items, held, candidates, K)
     assert (ranks.better == 0).all() and (ranks.tied == N).all()
-    assert metrics.summary(ranks, [K]) == pytest.approx(metrics.chance(N, [K]), abs=1e-15)
-    assert metrics.chance(N, [K])["hr@10"] == K / N
+    assert metrics.summary(ranks, [K]) == pytest.approx(
+        metrics.chance(np.full(U, N), [K]), abs=1e-15
+    )
+    assert metrics.chance(np.array([N]), [K])["hr@10"] == K / N
 
 
 def test_items_with_equal_vectors_share_their_rank():
