@@ -41,7 +41,7 @@ def main(
         tables.save(part, prepared)
         files.write_json(card_part / "card.json", described)
         files.write_text(card_part / "card.md", card.markdown(described))
-    for warning in raw.warnings:
+    for warning in described["warnings"]:
         typer.echo(f"prepare: {domain}: warning: {warning}", err=True)
     of = "" if counts.drawn_from is None else f" of {counts.drawn_from:,}"
     typer.echo(

@@ -11,6 +11,7 @@ from pipeline.data.prepare import Counts
 from pipeline.data.raw import Raw
 from pipeline.data.tables import Prepared
 
+MANY_REPEATED = 0.05  # of test items: so many make the results of all runs too low
 QUANTILES = {"min": 0.0, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "max": 1.0}
 
 
@@ -64,8 +65,24 @@ def card(
             "duplicates": counts.dropped,
         },
         **({} if counts.drawn_from is None else {"sampled": drawn}),
-        "warnings": raw.warnings,
+        "warnings": [*raw.warnings, *_doubts(counts, parts.test, protocol)],
     }
+
+
+def _doubts(counts: Counts, test: split.HeldOut, protocol: split.Protocol) -> list[str]:
+    """Warn where many test items are masked, so that no recommender can find them."""
+    number, users = int(repeated(test).sum()), len(test.items)
+    if protocol.mask == "none" or number <= MANY_REPEATED * users:
+        return []
+    double = counts.duplicates - counts.dropped
+    mend = f"prepare.duplicates: drop leaves out {double:,} rows that stand there twice; " * (
+        double > 0
+    )
+    return [
+        f"{number:,} of {users:,} test items stand in their user's window before, and what is "
+        f"masked counts as a miss; {mend}where users come back to the same items, protocol.mask: "
+        "none lets them be found"
+    ]
 
 
 def repeated(part: split.HeldOut) -> np.ndarray:

@@ -24,6 +24,8 @@ def check_file(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise Stop(f"{path.parent}: no such folder; {path.name} is read from it")
+    if path.is_dir():
+        raise Stop(f"{path}: is a folder; the rule is one file, so write its parts as one")
     if not path.is_file():
         found = sorted(p.name for p in path.parent.iterdir() if p.is_file())[:5]
         raise Stop(f"{path}: no such file; the folder holds {', '.join(found) or 'no file'}")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Self
 
 import polars as pl
+from polars import selectors
 from polars.exceptions import PolarsError
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from pipeline.data import ids, lines, raw
 from pipeline.data.files import Stop
@@ -33,6 +34,16 @@ class Table(Section):
     text: list[str]  # joined by ". ", those that are empty left out; []: items have no texts
     cover: str  # the column with the cover's file name; "": <id>.jpg, .jpeg, .png or .webp
 
+    @field_validator("interactions", "items")
+    @classmethod
+    def _is_in_the_folder(cls, name: str) -> str:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(
+                f"{name!r} lies outside the domain's folder, where no change of it is noticed; the "
+                "rule is a file's name in the folder (it may be a link)"
+            )
+        return name
+
     @model_validator(mode="after")
     def _is_a_column_each(self) -> Self:
         columns = {"user": self.user, "item": self.item, "timestamp": self.timestamp}
@@ -57,7 +68,13 @@ def read(folder: Path, columns: Table) -> raw.Raw:
     scan = _scan(source, names)
     time = pl.lit(0)
     if columns.timestamp:
-        time = _integer(columns.timestamp, scan.collect_schema()[columns.timestamp])
+        kind = scan.collect_schema()[columns.timestamp]
+        if not (kind.is_numeric() or kind in (pl.String, pl.Date, pl.Datetime)):
+            raise Stop(
+                f"{source}: the column {columns.timestamp!r} is of type {kind}; the rule is whole "
+                "numbers, such as Unix seconds, or dates"
+            )
+        time = _integer(columns.timestamp, kind)
     rules: Rules = {columns.user: _no_id, columns.item: _no_id}
     if columns.timestamp:
         rules[columns.timestamp] = _no_integer
@@ -155,7 +172,15 @@ def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
         raise Stop(
             f"{path}: no column {', '.join(map(repr, lacking))}; its columns are "
             f"{', '.join(map(repr, there))}. Name them in params.yaml, prepare.table"
+            ' (timestamp: "", text: [] or cover: "" if there is none)'
         )
+    for name in columns:
+        if (kind := scan.collect_schema()[name]).is_nested():
+            raise Stop(
+                f"{path}: the column {name!r} is of type {kind}; the rule is text or numbers, so "
+                "join its values to one text, or leave it out of prepare.table"
+            )
+    scan = scan.with_columns(selectors.float().fill_nan(None))  # NaN is no value
     if path.suffix == ".csv":  # nothing, or separators alone, is no row
         scan = scan.filter(~pl.all_horizontal(pl.all().exclude(ROW).is_null()))
     return scan

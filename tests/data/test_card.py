@@ -11,7 +11,7 @@ from tests.data.raw_files import PROTOCOL
 NAMES = [f"v{i}" for i in range(1, 11)]
 
 
-def describe(drawn_from=None):
+def describe(drawn_from=None, duplicates=2, dropped=0, **protocol):
     items = pl.DataFrame(
         {"id": NAMES, "text": [None, *"bcdefghij"], "cover": [None] * 10},
         schema=tables.ITEMS,
@@ -23,8 +23,8 @@ def describe(drawn_from=None):
     read = raw.Raw(
         pl.DataFrame(), items, True, Path("d/<i>_pair.csv"), "item,user,timestamp", ["a|b *c*"]
     )
-    counts = prepare.Counts(15, 1, 2, 0, 1, 3, (5, 1234567), drawn_from)
-    return card.card("films", read, domain, counts, PROTOCOL)
+    counts = prepare.Counts(15, 1, duplicates, dropped, 1, 3, (5, 1234567), drawn_from)
+    return card.card("films", read, domain, counts, PROTOCOL.model_copy(update=protocol))
 
 
 @pytest.fixture
@@ -54,8 +54,20 @@ def test_hand_worked_numbers(described):
         "dropped": {
             "unknown_item": 1, "short_users": 1, "short_interactions": 3, "duplicates": 0,
         },
-        "warnings": ["a|b *c*"],
+        "warnings": ["a|b *c*", REPEATED.format("prepare.duplicates: drop leaves out 2 rows that "
+                                                "stand there twice; ")],
     }  # fmt: skip
+
+
+REPEATED = (
+    "1 of 2 test items stand in their user's window before, and what is masked counts as a miss; "
+    "{}where users come back to the same items, protocol.mask: none lets them be found"
+)
+
+
+def test_it_warns_where_many_test_items_are_masked():
+    assert describe(duplicates=2, dropped=2)["warnings"] == ["a|b *c*", REPEATED.format("")]
+    assert describe(mask="none")["warnings"] == ["a|b *c*"]
 
 
 def test_a_sample_is_said_to_be_one(described):
@@ -71,7 +83,7 @@ def test_markdown_shows_every_number_and_no_markup(described):
     assert "| time last | 1234567 |" in text
     assert "| held out test repeated | 1 |" in text
     assert r"| source | &lt;i&gt;\_pair.csv |" in text
-    assert text.endswith("\nWarnings\n\n- a\\|b \\*c\\*\n")
+    assert "\nWarnings\n\n- a\\|b \\*c\\*\n- 1 of 2 test items" in text
 
 
 def test_names_in_a_card_are_escaped_too(described):

@@ -233,3 +233,41 @@ def test_blank_lines_are_no_rows(tmp_path):
     raw = table.read(tmp_path, TABLE)
     assert raw.interactions["line"].to_list() == [2, 4]
     assert raw.items["id"].to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["../goods.csv", "/data/goods.csv", "a/../../goods.csv"])
+def test_a_file_lies_in_the_domains_folder(name):
+    with pytest.raises(ValidationError, match="lies outside the domain's folder"):
+        with_(TABLE, items=name)
+
+
+def write_parquet(folder, events=EVENTS, goods=GOODS):
+    events.write_parquet(folder / PARQUET.interactions)
+    goods.write_parquet(folder / PARQUET.items)
+
+
+def test_nan_is_no_value(tmp_path):
+    years = pl.Series("blurb", [float("nan"), 2.5, None])
+    write_parquet(tmp_path, goods=GOODS.with_columns(years))
+    assert table.read(tmp_path, PARQUET).items["text"].to_list() == ["Boots", "2.5", None]
+    write_parquet(tmp_path, EVENTS.with_columns(who=pl.Series([7.0, float("nan"), 8.0])))
+    with pytest.raises(Stop, match=r"events.parquet, row 2: 'who' is empty; every row needs"):
+        table.read(tmp_path, PARQUET)
+
+
+def test_a_column_of_another_kind_is_named(tmp_path):
+    write_parquet(tmp_path, goods=GOODS.with_columns(blurb=pl.Series([["a"], ["b", "c"], []])))
+    with pytest.raises(Stop, match=r"goods.parquet: the column 'blurb' is of type List\(String\); "):
+        table.read(tmp_path, PARQUET)
+    clock = EVENTS["when"].cast(pl.Time)
+    write_parquet(tmp_path, EVENTS.with_columns(when=clock))
+    with pytest.raises(Stop, match=r"events.parquet: the column 'when' is of type Time; the rule"):
+        table.read(tmp_path, PARQUET)
+
+
+def test_a_folder_of_parts_is_said_to_be_one(tmp_path):
+    write_parquet(tmp_path)
+    (tmp_path / PARQUET.items).unlink()
+    (tmp_path / PARQUET.items).mkdir()
+    with pytest.raises(Stop, match=r"goods.parquet: is a folder; the rule is one file"):
+        table.read(tmp_path, PARQUET)
