@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import polars as pl
 import torch
 
 from pipeline.content import blocks, device, encoders, feed, processes, store
@@ -17,7 +16,7 @@ from pipeline.content.blocks import Content
 from pipeline.content.image import ImageContent
 from pipeline.content.spool import Spool
 from pipeline.content.text import TextContent
-from pipeline.data import covers, files, scratch
+from pipeline.data import covers, files, scratch, tables
 from pipeline.data.progress import Progress
 from pipeline.machine import Machine
 
@@ -100,7 +99,7 @@ def content(encoder: blocks.Encoder, prepared: Path, packed: Path | None) -> Con
     Raises:
         files.Stop: the covers are not given, or of another item table.
     """
-    texts = pl.read_parquet(prepared / "items.parquet")["text"]
+    texts = tables.load_items(prepared)["text"]
     if encoder.modality == "text":
         return TextContent(texts.to_list(), encoder)
     if packed is None:
@@ -110,6 +109,12 @@ def content(encoder: blocks.Encoder, prepared: Path, packed: Path | None) -> Con
         raise files.Stop(
             f"{packed} holds covers of {len(pack.rows) - 1} items, but {prepared} has {len(texts)}."
             " Run the stage covers again."
+        )
+    own, read = pack.pixels.shape[1], encoder.spec.preprocess
+    if read is not None and own < read.pixels and processes.is_first():
+        sys.stderr.write(
+            f"warning: {packed} has covers of {own} pixels a side, which are enlarged to the "
+            f"{read.pixels} that the image encoder reads; set covers.pixels to {read.pixels}\n"
         )
     return ImageContent(pack, encoder)
 

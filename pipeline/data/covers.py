@@ -2,6 +2,7 @@
 
 import os
 import sys
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,23 +60,32 @@ def listing(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise Stop(f"{folder}: no such folder of covers; name the right one. {WITHOUT}")
     with os.scandir(folder) as entries:
-        found = [e.name for e in entries if _suffix(e.name) in SUFFIXES and e.is_file()]
+        all_there = [*entries]
+    found = [e.name for e in all_there if _suffix(e.name) in SUFFIXES and e.is_file()]
     names = [name for name in found if _is_text(name)]
     if len(names) < len(found):
         skipped = f"{len(found) - len(names):,} file names that are not UTF-8 were skipped"
         sys.stderr.write(f"covers: warning: {folder}: {skipped}; no item can be called so\n")
     if not names:
         rule = f"the rule is <id>{'|'.join(SUFFIXES)}"
+        below = next((e.name for e in all_there if e.is_dir()), None)
+        if below is not None:
+            rule += f", and folders in it, such as {below}, are not searched: put all in one"
         raise Stop(f"{folder}: not one cover in the folder; {rule}. {WITHOUT}")
     return sorted(names, key=lambda name: (SUFFIXES.index(_suffix(name)), name))
 
 
 def by_id(names: Sequence[str]) -> dict[str, str]:
-    """Map item id -> file name, for covers called <id>.jpg; names come from `listing`."""
+    """Map item id, in composed letters, -> file name, for covers called <id>.jpg, as listed."""
     found: dict[str, str] = {}
     for name in names:
-        found.setdefault(name[: -len(_suffix(name))], name)
+        found.setdefault(_composed(name[: -len(_suffix(name))]), name)
     return found
+
+
+def _composed(name: str) -> str:
+    """Write a letter and its accent as one: macOS writes the names of files as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def names(items: pl.DataFrame, listed: Sequence[str]) -> list[str | None]:
@@ -91,7 +101,7 @@ def names(items: pl.DataFrame, listed: Sequence[str]) -> list[str | None]:
     """
     found = by_id(listed)
     return [
-        found.get(item) if named is None else named or None
+        found.get(_composed(item)) if named is None else named or None
         for item, named in items.select("id", "cover").iter_rows()
     ]
 
@@ -165,7 +175,13 @@ def at_once() -> int:
 
 
 def load(folder: Path) -> Pack:
-    """Open packed covers; the pixels stay on disk."""
+    """Open packed covers; the pixels stay on disk.
+
+    Raises:
+        Stop: the folder holds none.
+    """
+    if not (folder / "rows.npy").is_file():
+        raise Stop(f"{folder} holds no packed covers: run the stage covers, or name another folder")
     return Pack(np.load(folder / "pixels.npy", mmap_mode="r"), np.load(folder / "rows.npy"))
 
 
@@ -202,6 +218,9 @@ def card(
     if absent.all():
         texts = items["text"].count()
         serves = "content text only" if texts else "no content: it has no text either"
+        if not broken:
+            one, other = f"{items['id'][0]}{SUFFIXES[0]}", listed[0]
+            hint = hint or f" The first was looked for as {one!r}, and there are such as {other!r}."
         raise Stop(
             f"{domain}: not one of its {len(items):,} items has a readable cover, so it can serve "
             f"{serves}, not image or both.{hint} Take it out of domains.image and domains.both "

@@ -50,7 +50,7 @@ def load_items(folder: Path) -> pl.DataFrame:
     """Read the items of a prepared domain alone: N rows of ITEMS.
 
     Raises:
-        Stop: the folder holds none.
+        Stop: the folder holds none, or a table of other columns.
     """
     path = folder / "items.parquet"
     if not path.is_file():
@@ -58,4 +58,10 @@ def load_items(folder: Path) -> pl.DataFrame:
             f"{folder} holds no prepared domain: {path} is missing; run the stage prepare, or name "
             "another folder"
         )
-    return pl.read_parquet(path)
+    items = pl.read_parquet(path)
+    if not set(ITEMS) <= set(items.columns):
+        raise files.Stop(
+            f"{path} is no table of a prepared domain's items: its columns are "
+            f"{', '.join(items.columns)}; run the stage prepare, or name another folder"
+        )
+    return items

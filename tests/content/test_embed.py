@@ -141,9 +141,25 @@ def test_covers_of_another_item_table_stop(clip, pack, fetch, tmp_path, monkeypa
             embed.content(encoder, tmp_path, tmp_path)
 
 
+def test_covers_that_must_be_enlarged_are_warned_of(
+    clip, pack, fetch, tmp_path, monkeypatch, capsys
+):
+    encoder = fetch(str(clip), "image")  # it reads 32 pixels
+    items = pl.DataFrame({"id": ["a"] * 7, "text": ["b"] * 7, "cover": ["c"] * 7})
+    items.write_parquet(tmp_path / "items.parquet")
+    for own in (32, 31):
+        small = pack._replace(pixels=pack.pixels[:, :own, :own])
+        monkeypatch.setattr(embed.covers, "load", lambda _, small=small: small)
+        embed.content(encoder, tmp_path, tmp_path / "covers")
+        said = capsys.readouterr().err
+        is_warned = "covers of 31 pixels a side, which are enlarged to the 32 that" in said
+        assert is_warned == (own == 31)
+
+
 def test_an_items_text_is_that_of_its_row(bert, fetch, tmp_path):
     encoder = fetch(str(bert), "text")
-    table = pl.DataFrame({"id": ["a", "b", "c"], "text": ["shoe", None, "red dress"]})
+    texts = ["shoe", None, "red dress"]
+    table = pl.DataFrame({"id": ["a", "b", "c"], "text": texts, "cover": [None] * 3})
     table.write_parquet(tmp_path / "items.parquet")
     content = embed.content(encoder, tmp_path, None)
     assert content.present.tolist() == [False, True, False, True]

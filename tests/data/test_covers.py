@@ -171,6 +171,20 @@ def test_a_folder_without_covers_stops(tmp_path):
         covers.listing(tmp_path / "gone")
 
 
+def test_folders_of_covers_in_the_folder_are_said_not_to_be_searched(tmp_path):
+    (tmp_path / "010").mkdir()
+    (tmp_path / "010" / "0108.jpg").touch()
+    with pytest.raises(Stop, match="folders in it, such as 010, are not searched: put all in one"):
+        covers.listing(tmp_path)
+
+
+def test_an_accent_may_be_a_letter_of_its_own(tmp_path):
+    items = items_of(["a"]).with_columns(id=pl.Series(["caf\u00e9"]))
+    assert covers.names(items, ["cafe\u0301.jpg"]) == ["cafe\u0301.jpg"]
+    items = items.with_columns(id=pl.Series(["cafe\u0301"]))
+    assert covers.names(items, ["caf\u00e9.jpg"]) == ["caf\u00e9.jpg"]
+
+
 def test_digests_round_trip(tmp_path):
     digests = pl.DataFrame({"cover": ["ab", None]}, schema=covers.DIGESTS)
     covers.write_digests(tmp_path, digests)
@@ -211,6 +225,18 @@ def test_too_many_missing_covers_stop_with_the_list():
         " 'v2', 'v3'. Bring the covers, or raise covers.max_missing in params.yaml. The first that "
         "is broken: '3': cut."
     )
+
+
+def test_where_no_cover_is_found_both_names_are_shown():
+    settings = covers.Covers(pixels=8, max_missing=1.0)
+    expected = r"or both\. The first was looked for as 'v1\.jpg', and there are such as 'V1\.jpg'\."
+    with pytest.raises(Stop, match=expected):
+        covers.card("films", items_of(["a"]), packed([None], {}), ["V1.jpg"], settings)
+
+
+def test_a_folder_without_packed_covers_is_named(tmp_path):
+    with pytest.raises(Stop, match="holds no packed covers: run the stage covers, or name another"):
+        covers.load(tmp_path)
 
 
 def test_a_cover_whose_name_spells_the_id_in_another_way_is_pointed_out():

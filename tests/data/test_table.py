@@ -257,7 +257,7 @@ def test_nan_is_no_value(tmp_path):
 
 def test_a_column_of_another_kind_is_named(tmp_path):
     write_parquet(tmp_path, goods=GOODS.with_columns(blurb=pl.Series([["a"], ["b", "c"], []])))
-    with pytest.raises(Stop, match=r"goods.parquet: the column 'blurb' is of type List\(String\); "):
+    with pytest.raises(Stop, match=r"goods.parquet: the column 'blurb' is of type List\(String\)"):
         table.read(tmp_path, PARQUET)
     clock = EVENTS["when"].cast(pl.Time)
     write_parquet(tmp_path, EVENTS.with_columns(when=clock))

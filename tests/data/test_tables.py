@@ -2,9 +2,10 @@
 
 import numpy as np
 import polars as pl
+import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline.data import sequences, tables
+from pipeline.data import files, sequences, tables
 
 
 def domain():
@@ -39,3 +40,11 @@ def test_how_a_table_was_put_together_leaves_its_bytes_alone(tmp_path):
         tables.save(tmp_path / folder, domain()._replace(users=table))
         written.append((tmp_path / folder / "users.parquet").read_bytes())
     assert written[0] == written[1]
+
+
+def test_a_folder_with_another_table_of_items_is_named(tmp_path):
+    with pytest.raises(files.Stop, match=r"items\.parquet is missing; run the stage prepare, or"):
+        tables.load_items(tmp_path)
+    pl.DataFrame({"item_id": [1], "title": ["a"]}).write_parquet(tmp_path / "items.parquet")
+    with pytest.raises(files.Stop, match=r"no table of a .* columns are item_id, title; run"):
+        tables.load_items(tmp_path)
