@@ -1,6 +1,7 @@
 """The entry of every stage: Typer, and one clear message where something stops it."""
 
 import datetime
+import errno
 import importlib
 import io
 import multiprocessing
@@ -21,6 +22,10 @@ from pipeline.data import agreement, files, lists
 from pipeline.data.files import Stop
 from pipeline.params import FILE, UNKNOWN_KEY, Params
 
+# Of an OSError: what was named is not there, is of another kind, or is not allowed.
+WRONG_PATH = (
+    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS,
+)  # fmt: skip
 ERRORS = (Stop, YAMLError, ValidationError)  # of the user's input
 
 
@@ -48,6 +53,8 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
             )
             fix += "training.batch_users in params.yaml. Finished work is kept"
             _stop(f"not enough memory ({said}): {fix}")
+        if isinstance(error, OSError) and error.errno in WRONG_PATH:
+            _stop(f"{error}: name another path, or let this one be read or written")
         if not files.is_full(error):
             raise
         fix = "free some space and run again; finished work is kept"

@@ -21,7 +21,7 @@ def main(
     domain: Annotated[str, typer.Option(help="the domain's name: letters, digits, _")],
     folder: Annotated[Path, typer.Option(help="its raw folder D, named as the files in it")],
     form: Annotated[str, typer.Option("--format", help=", ".join(readers.READERS))],
-    language: Annotated[str, typer.Option(help="of the texts in ninerec's D_item.csv: zh or en")],
+    language: Annotated[str, typer.Option(help="of the texts in D_item.csv: zh or en")],
     out: Annotated[Path, typer.Option(help="the folder to write")],
     card_folder: Annotated[Path, typer.Option("--card", help="the folder for the data card")],
 ) -> None:

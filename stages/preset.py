@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 import stages
 from pipeline import command
-from pipeline.data import files, presets
+from pipeline.data import files, lists, presets
 from pipeline.data.files import Stop
 from pipeline.params import FILE
 
@@ -84,6 +84,8 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
     try:
         content = presets.resolve(presets.read(preset), Path.cwd())
         command.check_apart(content, stages)  # a typo stops now, not hours later
+        raws, generated = content["domains"]["all"], lists.generated(lists.FLOW)
+        presets.check_visible(raws, generated, lambda path: bool(git("ls-files", "--", path)))
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error
     return content

@@ -110,6 +110,16 @@ def test_every_writer_is_known_to_have_found_a_full_disk(called, writer):
     assert said.startswith("\nstopped: a disk is full (")
 
 
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR])
+def test_a_path_that_cannot_be_used_is_named(called, code):
+    def main() -> None:
+        raise OSError(code, "Not so", "curve.csv")
+
+    status, said = called(main)
+    assert (status, said.count("\n")) == (1, 2)
+    assert said.startswith(f"\nstopped: [Errno {code}] Not so: 'curve.csv': name another path")
+
+
 def test_another_error_of_the_system_is_not_dressed_as_a_stop(tmp_path, monkeypatch):
     def main() -> None:
         raise OSError(errno.EIO, "Input/output error", "curve.csv")
@@ -149,7 +159,7 @@ def test_a_defect_of_the_program_names_a_long_path_in_one_piece(tmp_path):
     script = f"""
 from pipeline import command
 def main() -> None:
-    raise FileNotFoundError(2, "No such file or directory", {path!r})
+    raise OSError(5, "Input/output error", {path!r})
 command.run(main)
 """
     done = subprocess.run(
@@ -161,7 +171,7 @@ command.run(main)
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.endswith(f"[Errno 2] No such file or directory: {path!r}\n")
+    assert done.stderr.endswith(f"[Errno 5] Input/output error: {path!r}\n")
 
 
 def test_lists_are_checked_before_the_stage_does_anything(called, tmp_path):

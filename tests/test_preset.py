@@ -77,6 +77,21 @@ def test_paths_that_leave_the_work_tree_are_those_of_the_checkout(small_flow, tm
     assert "prepare@near" in stub_flow.ran(done.stdout)
 
 
+def test_raw_files_that_a_work_tree_does_not_see_stop_it(small_flow):
+    (small_flow.folder / "mine").mkdir()
+    (small_flow.folder / "mine" / "mine_item.csv").write_text("1,2,3")
+    mine = {"format": "ninerec", "folder": "mine", "covers": "", "language": "en"}
+    domains = {"all": {"near": mine}, "text": {"near": mine}, "image": {}, "both": {}}
+    path = write_preset(small_flow, demo=[], domains=domains)
+    stopped = small_flow.run(*PRESET, path)
+    assert stopped.returncode == 1
+    assert (
+        "domains.all.near.folder: 'mine': a preset has a work tree of its own, which sees of the "
+        "checkout git's files and .data/ alone: move it there or beside the checkout, and name it"
+    ) in stopped.stderr
+    assert not (small_flow.folder / ".worktrees").exists()
+
+
 @pytest.mark.parametrize("name", ["presets/none.yaml", "none", "presets"])
 def test_an_unknown_preset_stops_and_names_those_there_are(small_flow_done, name):
     done = small_flow_done.run(*PRESET, name)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import nn
 
 from pipeline.content.blocks import Encoder
@@ -22,7 +22,9 @@ class Lora(Section):
     # Share of an adapter's input hidden while it trains; nothing of attention in open_clip, whose
     # query, key and value are one weight.
     dropout: float = Field(ge=0, lt=1)
-    layers: int | Literal["all"]  # so many blocks from the top; what stands above them gets none
+    layers: (
+        NonNegativeInt | Literal["all"]
+    )  # so many blocks from the top; what stands above them gets none
 
 
 def adapt(encoder: Encoder, settings: Lora, seed: int) -> None:

@@ -1,5 +1,6 @@
 """Whether the lists of params.yaml agree, before anything is computed."""
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def check_paths(lists: Lists, generated: Sequence[str] = ()) -> None:
         f"domains.image.{name}.covers": raw.covers for name, raw in lists.domains.image.items()
     }
     for key, path in named.items():
-        if not _is_of_demo(path, generated) and not Path(path).exists():
+        if not is_of_demo(path, generated) and not Path(path).exists():
             stop(f"{key}: {path!r}", f"there is nothing at {Path(path).absolute()}; correct it")
 
 
@@ -76,7 +77,7 @@ def _paths(lists: Lists) -> dict[str, str]:
     return origins | {f"domains.all.{name}.folder": raw.folder for name, raw in raws}
 
 
-def _is_of_demo(path: str, generated: Sequence[str]) -> bool:
+def is_of_demo(path: str, generated: Sequence[str]) -> bool:
     """Tell whether a path lies in what only the demo writes."""
     whole = Path(path).absolute()
     return any(whole.is_relative_to(Path(made).absolute()) for made in generated)
@@ -123,7 +124,6 @@ def _check_twice(lists: Lists) -> None:
 def _check_words(lists: Lists) -> None:
     """See that nothing can be taken for another word or a command where a stage is called."""
     named = {"domains.all": [*lists.domains.all], "users": lists.users}
-    named["format"] = [raw.format for raw in lists.domains.all.values()]
     for field, names in named.items():
         for name in names:
             if not WORD.fullmatch(name):
@@ -136,6 +136,11 @@ def _check_words(lists: Lists) -> None:
         for path in (raw.folder, raw.covers):
             if SHELL & set(path):
                 stop(f"domains.all.{name}: {path!r}", 'a path may not have " $ ` \\ or a new line')
+        if Path.cwd().is_relative_to(os.path.abspath(raw.folder)):  # noqa: PTH100  # links stay
+            stop(
+                f"domains.all.{name}.folder: {raw.folder!r}",
+                "it holds this checkout, and so all outputs; give the raw files a folder of theirs",
+            )
 
 
 def _check_seen(where: str, value: Any) -> None:  # noqa: ANN401  # whatever YAML can hold
@@ -160,7 +165,7 @@ def _check_demo(lists: Lists, generated: Sequence[str]) -> None:
     raws = lists.domains.all.items()
     named = _paths(lists) | {f"domains.all.{name}.covers": raw.covers for name, raw in raws}
     for key, path in named.items():
-        if path and _is_of_demo(path, generated):
+        if path and is_of_demo(path, generated):
             stop(
                 f"demo: [], but {key}: {path!r} is the demo's",
                 "name your own, or write demo: [demo]",

@@ -51,8 +51,8 @@ class Reporting(Section):
 class Raw(Section):
     """Where one domain's raw files are."""
 
-    format: str
-    folder: str
+    format: Literal["ninerec", "plain", "recbole", "table"]
+    folder: Annotated[str, Field(min_length=1)]
     covers: str
     language: Literal["en", "zh"]
 

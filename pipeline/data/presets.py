@@ -1,12 +1,13 @@
 """Presets: whole params.yaml files, or the sections in which one differs from another."""
 
 import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.data import files, lists
+from pipeline.data import agreement, files, lists
 
 BASE = "base"  # names the file that a preset changes, as seen from the preset's folder
 OWNER = Path(".dvc/tmp/preset")  # in a work tree: the preset it is of, as seen from the checkout
@@ -72,3 +73,30 @@ def resolve(value: Any, root: Path) -> Any:  # noqa: ANN401  # whatever YAML can
     elif isinstance(value, str) and value.startswith(("../", f"{DATA}/")):
         return os.path.normpath(root / value)  # a link stays one: its own name is the domain's
     return value
+
+
+def check_visible(
+    raws: Mapping[str, Mapping[str, str]],
+    generated: Sequence[str],
+    is_in_git: Callable[[str], bool],
+) -> None:
+    """See that a work tree sees the raw files that a preset names, once `resolve` has seen to them.
+
+    Args:
+        raws: `domains.all`.
+        generated: the paths that only the demo writes, in the work tree too.
+        is_in_git: whether git has something at a path.
+
+    Raises:
+        Stop: they lie in the checkout, outside git, where only it sees them.
+    """
+    for name, raw in raws.items():
+        for key in ("folder", "covers"):
+            path = raw[key]
+            is_here = path and not Path(path).is_absolute() and Path(path).exists()
+            if is_here and not agreement.is_of_demo(path, generated) and not is_in_git(path):
+                lists.stop(
+                    f"domains.all.{name}.{key}: {path!r}",
+                    f"a preset has a work tree of its own, which sees of the checkout git's files "
+                    f"and {DATA}/ alone: move it there or beside the checkout, and name it so",
+                )

@@ -36,7 +36,9 @@ class Training(Schedule):
 class Layers(Section):
     """Whole blocks of each encoder train."""
 
-    layers: int | Literal["all"]  # so many blocks from the top, with what stands above; 0 = none
+    layers: (
+        NonNegativeInt | Literal["all"]
+    )  # so many blocks from the top, with what stands above; 0 = none
 
     def unfreeze(self, encoder: blocks.Encoder, seed: int) -> None:
         """Let that much of an encoder train; nothing is drawn."""

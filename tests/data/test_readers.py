@@ -1,10 +1,12 @@
 """Formats by name."""
 
+from typing import get_args
+
 import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.data import readers
+from pipeline.data import lists, readers
 from pipeline.data.files import Stop
 from tests.data.raw_files import TABLE, ninerec_folder
 
@@ -81,6 +83,10 @@ def test_an_unknown_format_names_the_known(tmp_path):
         Stop, match=r"format 'csv' of .* is not one of ninerec, plain, recbole, table"
     ):
         readers.read("csv", tmp_path, "en", TABLE)
+
+
+def test_every_format_may_be_named_in_params_yaml():
+    assert list(get_args(lists.Raw.model_fields["format"].annotation)) == [*readers.READERS]
 
 
 @pytest.mark.parametrize("form", readers.READERS)

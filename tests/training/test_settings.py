@@ -47,7 +47,7 @@ def test_either_form_is_read_and_comes_back_from_what_it_dumps(form):
         (
             {"lora": LORA | {"layers": "most"}},
             [
-                "trainable.lora.layers.int: Input should be a valid integer",
+                "trainable.lora.layers.constrained-int: Input should be a valid integer",
                 "trainable.lora.layers.literal['all']: Input should be 'all'",
             ],
         ),
