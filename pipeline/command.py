@@ -9,6 +9,7 @@ import pkgutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -22,10 +23,8 @@ from pipeline.data import agreement, files, lists
 from pipeline.data.files import Stop
 from pipeline.params import FILE, UNKNOWN_KEY, Params
 
-# Of an OSError: what was named is not there, is of another kind, or is not allowed.
-WRONG_PATH = (
-    errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS,
-)  # fmt: skip
+# Of an OSError: a path is of another kind, or not allowed. That one is not there may be a defect.
+WRONG_PATH = (errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS)
 ERRORS = (Stop, YAMLError, ValidationError)  # of the user's input
 
 
@@ -53,6 +52,8 @@ def run(main: Callable[..., Any], checks_lists: bool = True) -> None:
             )
             fix += "training.batch_users in params.yaml. Finished work is kept"
             _stop(f"not enough memory ({said}): {fix}")
+        if isinstance(error, FileNotFoundError) and error.filename in (FILE, str(FILE)):
+            _stop(f"there is no {FILE} in {Path.cwd()}; call it in the folder that has one")
         if isinstance(error, OSError) and error.errno in WRONG_PATH:
             _stop(f"{error}: name another path, or let this one be read or written")
         if not files.is_full(error):

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 import stages
 from pipeline import command
-from pipeline.data import files, lists, presets
+from pipeline.data import files, lists, locks, presets
 from pipeline.data.files import Stop
 from pipeline.params import FILE
 
@@ -85,14 +85,16 @@ def read(preset: Path) -> Any:  # noqa: ANN401  # whatever YAML can hold
         content = presets.resolve(presets.read(preset), Path.cwd())
         command.check_apart(content, stages)  # a typo stops now, not hours later
         raws, generated = content["domains"]["all"], lists.generated(lists.FLOW)
-        presets.check_visible(raws, generated, lambda path: bool(git("ls-files", "--", path)))
+        presets.check_visible(
+            raws, generated, lambda path: bool(git("ls-tree", "HEAD", "--", path))
+        )
     except command.ERRORS as error:
         raise Stop(f"{preset} as {command.message(error)}") from error
     return content
 
 
 def unpack_data(script: Path, folder: Path) -> None:
-    """Let a script lay data out in a folder, whole or not at all.
+    """Let a script lay data out in a folder, whole or not at all; another may do so meanwhile.
 
     Raises:
         Stop: there is no such script, or it failed.
@@ -100,10 +102,13 @@ def unpack_data(script: Path, folder: Path) -> None:
     if not script.is_file():
         fix = f"name the right one with --unpack, or lay the raw data out in {folder} yourself"
         raise Stop(f"the data's script {script} is not there: {fix}")
-    with files.atomic_folder(folder) as part:
-        done = subprocess.run(["bash", script, part], check=False)
-        if done.returncode:
-            raise Stop(f"{script} failed with status {done.returncode}; {folder} was not made")
+    with locks.held(folder.with_name(f".{folder.name}.unpacked.lock")):
+        if folder.is_dir():  # another has done it meanwhile
+            return
+        with files.atomic_folder(folder) as part:
+            done = subprocess.run(["bash", script, part], check=False)
+            if done.returncode:
+                raise Stop(f"{script} failed with status {done.returncode}; {folder} was not made")
 
 
 if __name__ == "__main__":

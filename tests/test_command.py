@@ -110,7 +110,7 @@ def test_every_writer_is_known_to_have_found_a_full_disk(called, writer):
     assert said.startswith("\nstopped: a disk is full (")
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOENT, errno.ENOTDIR])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR])
 def test_a_path_that_cannot_be_used_is_named(called, code):
     def main() -> None:
         raise OSError(code, "Not so", "curve.csv")
@@ -118,6 +118,17 @@ def test_a_path_that_cannot_be_used_is_named(called, code):
     status, said = called(main)
     assert (status, said.count("\n")) == (1, 2)
     assert said.startswith(f"\nstopped: [Errno {code}] Not so: 'curve.csv': name another path")
+
+
+def test_without_params_yaml_it_says_so(called, tmp_path):
+    def main() -> None:
+        Params.load()
+
+    status, said = called(main)
+    assert status == 1
+    assert said == (
+        f"\nstopped: there is no params.yaml in {tmp_path}; call it in the folder that has one\n"
+    )
 
 
 def test_another_error_of_the_system_is_not_dressed_as_a_stop(tmp_path, monkeypatch):
@@ -159,7 +170,7 @@ def test_a_defect_of_the_program_names_a_long_path_in_one_piece(tmp_path):
     script = f"""
 from pipeline import command
 def main() -> None:
-    raise OSError(5, "Input/output error", {path!r})
+    raise FileNotFoundError(2, "No such file or directory", {path!r})
 command.run(main)
 """
     done = subprocess.run(
@@ -171,7 +182,7 @@ command.run(main)
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.endswith(f"[Errno 5] Input/output error: {path!r}\n")
+    assert done.stderr.endswith(f"[Errno 2] No such file or directory: {path!r}\n")
 
 
 def test_lists_are_checked_before_the_stage_does_anything(called, tmp_path):

@@ -61,10 +61,10 @@ BAD = [
     ({"domains.all": {"../a": RAW}}, "domains.all: the name '../a': it may have letters"),
     ({"domains.all": {"a\n": RAW}}, r"domains.all: the name 'a\n': it may have letters"),
     ({"users": ["a b"]}, "users: the name 'a b': it may have letters"),
-    ({"domains.all": {"near": {**RAW, "folder": "."}}}, "domains.all.near.folder: '.': it holds"),
+    ({"domains.all": {"near": {**RAW, "folder": "."}}}, "domains.all.near: '.': it holds"),
     (
         {"domains.all": {"near": {**RAW, "folder": "a/../../"}}},
-        "domains.all.near.folder: 'a/../../': it holds this checkout, and so all outputs; give the",
+        "domains.all.near: 'a/../../': it holds this checkout, and so all outputs; give the",
     ),
     ({"domains.all": {"near": {**RAW, "folder": '"; rm x'}}}, """domains.all.near: '"; rm x': a"""),
     ({"domains.all": {"near": {**RAW, "covers": "$(x)"}}}, "domains.all.near: '$(x)': a path may"),

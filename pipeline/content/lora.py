@@ -22,9 +22,8 @@ class Lora(Section):
     # Share of an adapter's input hidden while it trains; nothing of attention in open_clip, whose
     # query, key and value are one weight.
     dropout: float = Field(ge=0, lt=1)
-    layers: (
-        NonNegativeInt | Literal["all"]
-    )  # so many blocks from the top; what stands above them gets none
+    # So many blocks from the top; what stands above them gets none.
+    layers: NonNegativeInt | Literal["all"]
 
 
 def adapt(encoder: Encoder, settings: Lora, seed: int) -> None:

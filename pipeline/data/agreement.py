@@ -136,11 +136,11 @@ def _check_words(lists: Lists) -> None:
         for path in (raw.folder, raw.covers):
             if SHELL & set(path):
                 stop(f"domains.all.{name}: {path!r}", 'a path may not have " $ ` \\ or a new line')
-        if Path.cwd().is_relative_to(os.path.abspath(raw.folder)):  # noqa: PTH100  # links stay
-            stop(
-                f"domains.all.{name}.folder: {raw.folder!r}",
-                "it holds this checkout, and so all outputs; give the raw files a folder of theirs",
-            )
+            if path and Path.cwd().is_relative_to(os.path.abspath(path)):  # noqa: PTH100  # links stay
+                stop(
+                    f"domains.all.{name}: {path!r}",
+                    "it holds this checkout, and so all outputs; give the raw files their own",
+                )
 
 
 def _check_seen(where: str, value: Any) -> None:  # noqa: ANN401  # whatever YAML can hold

@@ -79,9 +79,9 @@ def _doubts(counts: Counts, test: split.HeldOut, protocol: split.Protocol) -> li
         double > 0
     )
     return [
-        f"{number:,} of {users:,} test items stand in their user's window before, and what is "
-        f"masked counts as a miss; {mend}where users come back to the same items, protocol.mask: "
-        "none lets them be found"
+        f"{number:,} of {users:,} test items are among what is masked for their user, and count as "
+        f"a miss; {mend}where users come back to the same items, protocol.mask: none lets them be "
+        "found"
     ]
 
 

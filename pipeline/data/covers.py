@@ -4,7 +4,7 @@ import os
 import sys
 import unicodedata
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -76,11 +76,21 @@ def listing(folder: Path) -> list[str]:
 
 
 def by_id(names: Sequence[str]) -> dict[str, str]:
-    """Map item id, in composed letters, -> file name, for covers called <id>.jpg, as listed."""
+    """Map item id -> file name, for covers called <id>.jpg; names come from `listing`.
+
+    An id in composed letters leads to its file too, where no other is called so.
+    """
+    stems = [name[: -len(_suffix(name))] for name in names]
     found: dict[str, str] = {}
-    for name in names:
-        found.setdefault(_composed(name[: -len(_suffix(name))]), name)
+    for ids_of in (stems, map(_composed, stems)):
+        for item, name in zip(ids_of, names, strict=True):
+            found.setdefault(item, name)
     return found
+
+
+def of(found: Mapping[str, str], item: str) -> str | None:
+    """Name an item's file, by what `by_id` found; None if there is none."""
+    return found.get(item) or found.get(_composed(item))
 
 
 def _composed(name: str) -> str:
@@ -101,7 +111,7 @@ def names(items: pl.DataFrame, listed: Sequence[str]) -> list[str | None]:
     """
     found = by_id(listed)
     return [
-        found.get(_composed(item)) if named is None else named or None
+        of(found, item) if named is None else named or None
         for item, named in items.select("id", "cover").iter_rows()
     ]
 
@@ -218,9 +228,11 @@ def card(
     if absent.all():
         texts = items["text"].count()
         serves = "content text only" if texts else "no content: it has no text either"
-        if not broken:
-            one, other = f"{items['id'][0]}{SUFFIXES[0]}", listed[0]
+        if not broken and len(unnamed):
+            one, other = f"{unnamed[0]}{SUFFIXES[0]}", listed[0]
             hint = hint or f" The first was looked for as {one!r}, and there are such as {other!r}."
+        elif not broken:
+            hint = " The item table's column of covers (prepare.table.cover) names none."
         raise Stop(
             f"{domain}: not one of its {len(items):,} items has a readable cover, so it can serve "
             f"{serves}, not image or both.{hint} Take it out of domains.image and domains.both "

@@ -17,11 +17,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: no room is left on a disk,
 SHORT = ("out of memory", "can't allocate memory")  # a GPU's words, and torch's on a CPU
 FULL_IN_RUST = tuple(f"(os error {code})" for code in FULL)  # as polars and safetensors say it
 
-# One of these is in every folder that a stage writes, so that no other is taken for one.
+# One of these is in every folder that a stage writes again, so that no other is taken for one.
 OURS = (
     "Source_datasets/harbor/oracle.json", "sequences.npy", "rows.npy", "card.json", "encoder.json",
     "open_clip_config.json", "passport.json", "search.csv", "run.json", "evaluation.json",
-    "report.md", "lists.parquet",
+    "report.md",
 )  # fmt: skip
 SHOWN = 5  # names in a message
 
@@ -85,21 +85,24 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     Raises:
         Stop: `out` holds what no stage has written, which would be lost.
     """
-    check_ours(out)
     with locks.held(out.with_name(f".{out.name}.lock")):
+        check_ours(out)
         for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
             if not is_alive(int(left.name.split(".")[-2])):
                 shutil.rmtree(left, ignore_errors=True)
         part = out.with_name(f".{out.name}.{os.getpid()}.part")
+        former = out.with_name(f".{out.name}.former.{os.getpid()}.part")  # whole until it goes
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:
             yield part
             check_ours(out)  # meanwhile another may have been written in it
-            shutil.rmtree(out, ignore_errors=True)
+            if out.exists():
+                out.replace(former)
             part.replace(out)
         finally:
             shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(former, ignore_errors=True)
 
 
 def check_ours(out: Path) -> None:

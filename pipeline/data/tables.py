@@ -9,6 +9,7 @@ import polars as pl
 from pipeline.data import files, sequences
 
 ITEMS = pl.Schema({"id": pl.String, "text": pl.String, "cover": pl.String})
+AGAIN = "run the stage prepare, or name another folder"
 USERS = pl.Schema({"id": pl.String, "valid": pl.Int32, "test": pl.Int32})
 
 
@@ -37,8 +38,12 @@ def load(folder: Path) -> Prepared:
     Raises:
         Stop: the folder holds none.
     """
+    items = load_items(folder)
+    for name in ("users.parquet", "sequences.npy", "offsets.npy"):
+        if not (folder / name).is_file():
+            raise files.Stop(f"{folder} holds no whole prepared domain: it has no {name}; {AGAIN}")
     return Prepared(
-        items=load_items(folder),
+        items=items,
         users=pl.read_parquet(folder / "users.parquet"),
         sequences=sequences.Lists(
             np.load(folder / "sequences.npy", mmap_mode="r"), np.load(folder / "offsets.npy")
@@ -54,14 +59,11 @@ def load_items(folder: Path) -> pl.DataFrame:
     """
     path = folder / "items.parquet"
     if not path.is_file():
-        raise files.Stop(
-            f"{folder} holds no prepared domain: {path} is missing; run the stage prepare, or name "
-            "another folder"
-        )
+        raise files.Stop(f"{folder} holds no prepared domain: {path} is missing; {AGAIN}")
     items = pl.read_parquet(path)
     if not set(ITEMS) <= set(items.columns):
         raise files.Stop(
             f"{path} is no table of a prepared domain's items: its columns are "
-            f"{', '.join(items.columns)}; run the stage prepare, or name another folder"
+            f"{', '.join(items.columns)}; {AGAIN}"
         )
     return items

@@ -54,8 +54,9 @@ def check(
         found = covers.by_id(covers.listing(folder))
     except files.Stop as stop:
         return Checked([*items], {}, decoded=0, rate=0.0, fault=str(stop))
-    paths = [folder / found[item] for item in items if item in found]
-    missing = [item for item in items if item not in found]
+    files_of = [(item, covers.of(found, item)) for item in items]
+    paths = [folder / name for _, name in files_of if name is not None]
+    missing = [item for item, name in files_of if name is None]
     if most is not None and most < len(paths):
         drawn = np.sort(np.random.default_rng(SEED).permutation(len(paths))[:most])
         paths = [paths[place] for place in drawn]

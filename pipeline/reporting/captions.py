@@ -142,10 +142,11 @@ def reading(found: Evidence) -> list[str]:
         f"not chance in training: {covers(found, runs)}. A user's last item is the test, the one "
         "before it validation; all candidates are ranked, ties count at their expected value. A "
         "run's epoch and search setting are chosen on validation alone.",
-        "`random` is what random lists would score: K / the items that a user may be recommended, "
-        "0 where the test item is none. Popularity, itemKNN and content kNN train nothing: a run "
-        "trained on the target that stays below popularity has learned nothing of use; one below "
-        "the others has yet to earn its cost.",
+        "`random` is what random lists would score: its HR@K is the mean over users of K / the "
+        "items that may be recommended to a user, 0 where the test item is not one of them. "
+        "Popularity, itemKNN and content kNN train nothing: a run trained on the target that stays "
+        "below popularity has learned nothing of use; one below the others has yet to earn its "
+        "cost.",
     ]
     if found.seeds > 1:
         lines.append(

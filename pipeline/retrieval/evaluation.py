@@ -138,8 +138,8 @@ def users(divided: Split) -> pl.DataFrame:
 
 def _candidates(held_out: HeldOut, candidates: np.ndarray) -> np.ndarray:
     """Count what may be retrieved for each user: [U] int64, 0 where the held-out item may not."""
-    masked, width = held_out.masked, len(candidates)
-    pairs = np.unique(sequences.owners(masked) * width + masked.items)  # each item once
+    width = len(candidates)
+    pairs = sequences.distinct(held_out.masked, width)
     pairs = pairs[candidates[pairs % width]]
     taken = np.bincount(pairs // width, minlength=len(held_out.items))
     is_reachable = ranking.reachable(held_out, candidates)

@@ -142,8 +142,7 @@ class Batches:
     def _check_drawable(self) -> None:
         """See that every user leaves an item to draw; one that comes again counts once."""
         width = int(self.train.items.max()) + 1
-        pairs = np.unique(sequences.owners(self.train) * width + self.train.items)
-        most = np.bincount(pairs // width).max()
+        most = np.bincount(sequences.distinct(self.train, width) // width).max()
         if self.sampler.drawable <= most:
             raise files.Stop(
                 f"training.loss: {self.loss} draws negatives outside a user's window of up to "

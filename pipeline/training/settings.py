@@ -36,9 +36,8 @@ class Training(Schedule):
 class Layers(Section):
     """Whole blocks of each encoder train."""
 
-    layers: (
-        NonNegativeInt | Literal["all"]
-    )  # so many blocks from the top, with what stands above; 0 = none
+    # So many blocks from the top, with what stands above; 0 = none.
+    layers: NonNegativeInt | Literal["all"]
 
     def unfreeze(self, encoder: blocks.Encoder, seed: int) -> None:
         """Let that much of an encoder train; nothing is drawn."""

@@ -60,8 +60,8 @@ def test_hand_worked_numbers(described):
 
 
 REPEATED = (
-    "1 of 2 test items stand in their user's window before, and what is masked counts as a miss; "
-    "{}where users come back to the same items, protocol.mask: none lets them be found"
+    "1 of 2 test items are among what is masked for their user, and count as a miss; {}where users "
+    "come back to the same items, protocol.mask: none lets them be found"
 )
 
 

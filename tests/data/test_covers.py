@@ -183,6 +183,9 @@ def test_an_accent_may_be_a_letter_of_its_own(tmp_path):
     assert covers.names(items, ["cafe\u0301.jpg"]) == ["cafe\u0301.jpg"]
     items = items.with_columns(id=pl.Series(["cafe\u0301"]))
     assert covers.names(items, ["caf\u00e9.jpg"]) == ["caf\u00e9.jpg"]
+    items = items_of("ab").with_columns(id=pl.Series(["\u212b", "\u00c5"]))  # two of one look
+    for both in (["\u212b.jpg", "\u00c5.jpg"], ["\u00c5.jpg", "\u212b.jpg"]):
+        assert covers.names(items, both) == ["\u212b.jpg", "\u00c5.jpg"]
 
 
 def test_digests_round_trip(tmp_path):
@@ -232,6 +235,11 @@ def test_where_no_cover_is_found_both_names_are_shown():
     expected = r"or both\. The first was looked for as 'v1\.jpg', and there are such as 'V1\.jpg'\."
     with pytest.raises(Stop, match=expected):
         covers.card("films", items_of(["a"]), packed([None], {}), ["V1.jpg"], settings)
+    nameless = items_of(["a"]).with_columns(cover=pl.lit(""))
+    with pytest.raises(
+        Stop, match=r"or both\. The item table's column of covers .* names none\. T"
+    ):
+        covers.card("films", nameless, packed([None], {}), ["v1.jpg"], settings)
 
 
 def test_a_folder_without_packed_covers_is_named(tmp_path):

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from pipeline.data import files
 with files.atomic_folder(Path(sys.argv[1])) as part:
+    (part / "run.json").touch()
     (part / "orphan").touch()
     print("writes", flush=True)
     input()
@@ -100,6 +101,7 @@ def test_a_process_that_writes_the_same_folder_is_waited_for_and_named(tmp_path)
     assert second.stdout.readline() == "writes\n"
     assert (tmp_path / "out" / "orphan").exists()
     second.communicate("\n")
+    assert second.returncode == 0
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

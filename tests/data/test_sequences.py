@@ -48,3 +48,11 @@ def test_take_agrees_with_indexing(rows, data):
     assert rows_of(taken) == [rows[r] for r in picked]
     assert taken.items.dtype == np.int32
     assert taken.offsets.dtype == np.int64
+
+
+@given(ROWS)
+def test_distinct_items_are_each_users_own(rows):
+    found = sequences.distinct(sequences.from_rows(rows), 10)
+    assert found.tolist() == [
+        10 * u + item for u, row in enumerate(rows) for item in sorted({*row})
+    ]
