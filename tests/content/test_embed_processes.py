@@ -62,7 +62,8 @@ def test_processes_killed_and_others_that_go_on_give_the_bytes_of_one(
 ):
     encoder = fetch(str(bert), "text")  # which writes tmp_path / "encoder"
     (tmp_path / "prepared").mkdir()
-    pl.DataFrame({"text": many}).write_parquet(tmp_path / "prepared" / "items.parquet")
+    items = pl.DataFrame({"id": map(str, range(len(many))), "text": many, "cover": None})
+    items.write_parquet(tmp_path / "prepared" / "items.parquet")
 
     killed = embed_by(2, tmp_path, DIES="yes")
     assert killed.returncode == 1
