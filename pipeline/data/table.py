@@ -163,9 +163,10 @@ def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
                 scan = pl.scan_parquet(path, glob=False, row_index_name=ROW, row_index_offset=1)
             case other:
                 raise Stop(f"{path}: the name ends in {other!r}; the rule is .csv or .parquet")
-        there = [c for c in scan.collect_schema() if c != ROW]
+        kinds = scan.collect_schema()
     except PolarsError as error:
         raise Stop(_unreadable(path, {}, error)) from error
+    there = [c for c in kinds if c != ROW]
     if lacking := [c for c in columns if c not in there]:
         if path.suffix == ".csv":
             _blame_csv(path, {})
@@ -175,10 +176,10 @@ def _scan(path: Path, columns: list[str]) -> pl.LazyFrame:
             ' (timestamp: "", text: [] or cover: "" if there is none)'
         )
     for name in columns:
-        if (kind := scan.collect_schema()[name]).is_nested():
+        if kinds[name].is_nested():
             raise Stop(
-                f"{path}: the column {name!r} is of type {kind}; the rule is text or numbers, so "
-                "join its values to one text, or leave it out of prepare.table"
+                f"{path}: the column {name!r} is of type {kinds[name]}; the rule is text or "
+                "numbers, so join its values to one text, or leave it out of prepare.table"
             )
     scan = scan.with_columns(selectors.float().fill_nan(None))  # NaN is no value
     if path.suffix == ".csv":  # nothing, or separators alone, is no row

@@ -5,6 +5,7 @@ from typing import get_args
 import numpy as np
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from pipeline.data import lists, readers
 from pipeline.data.files import Stop
@@ -87,6 +88,8 @@ def test_an_unknown_format_names_the_known(tmp_path):
 
 def test_every_format_may_be_named_in_params_yaml():
     assert list(get_args(lists.Raw.model_fields["format"].annotation)) == [*readers.READERS]
+    with pytest.raises(ValidationError, match="format"):
+        lists.Raw(format="x; y", folder="a", covers="", language="en")
 
 
 @pytest.mark.parametrize("form", readers.READERS)
