@@ -54,7 +54,10 @@ def main(
         found = survey.survey(folder)
         checked = cover_check.UNWANTED
         if covers != "none":
-            checked = cover_check.check(name, shots, found.items, most, size, threads, known)
+            advice = release.without_covers(root, name)
+            checked = cover_check.check(
+                name, shots, advice, found.items, most, size, threads, known
+            )
         on_disk = _bytes(folder, shots, shares=release.PUBLISHED[name].covers is not None)
         order = None if columns == "any" else columns
         published = release.PUBLISHED[name]

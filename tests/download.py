@@ -28,12 +28,18 @@ def write(root, name):
         pairs = [f"{item},{user},{i}\n" for user in users for i, item in enumerate(items)]
         (folder / f"{name}_pair.csv").write_text("".join(pairs))
     if published.covers is None:
-        (folder / f"{name}_cover").mkdir()
+        covers = covers_of(folder) if name == "Whole" else folder / f"{name}_cover"
+        covers.mkdir()
         for item in items:
-            halves(size=(300, 200)).save(folder / f"{name}_cover" / f"{item}.jpg")
+            halves(size=(300, 200)).save(covers / f"{item}.jpg")
     return folder
 
 
+def covers_of(whole):
+    """Where a source's covers lie, as the authors call that folder: beside its own."""
+    return whole.parent / "Source_Whole_cover"
+
+
 def truncate_cover(folder):
-    cover = folder / "Whole_cover/v3.jpg"
+    cover = covers_of(folder) / "v3.jpg"
     cover.write_bytes(cover.read_bytes()[:-400])

@@ -18,19 +18,21 @@ __all__ = ["gpu"]
 GPU = torch.device("cuda", 0)
 # Operations that take numbers of one dtype alone, which those without numbers don't see to.
 STRICT = {"mm", "addmm", "bmm", "baddbmm", "index_copy", "index_put", "scatter"}
+ASSIGN = {"index_put", "index_put_"}
 real_empty, real_numpy = torch.empty, torch.Tensor.numpy
 
 
 class Gpu(FakeTensorMode):
     """Takes what is asked of a GPU; what is on the CPU alone is computed as always.
 
-    `copies` counts what came back to the CPU, each time with a wait.
+    `waits` counts copies to it and from it for which the host waits. A choice by marks waits too,
+    and stops: a fake tensor says so itself but for assignments.
     """
 
     def __init__(self):
         super().__init__(allow_non_fake_inputs=True)
         self.is_taking = False  # an operation, which may be made of others
-        self.copies = 0
+        self.waits = 0
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         leaves = tree_leaves((args, kwargs or {}))
@@ -41,14 +43,28 @@ class Gpu(FakeTensorMode):
         numbers = {one.dtype for one in leaves if torch.is_tensor(one) and one.is_floating_point()}
         if operation.overloadpacket.__name__ in STRICT and len(numbers) > 1:
             raise RuntimeError(f"{operation} of {numbers}")
+        if operation.overloadpacket.__name__ in ASSIGN and by_marks(*args[:3]):
+            raise RuntimeError(f"{operation} by marks: nonzero")
         self.is_taking = True
         try:
             made = super().__torch_dispatch__(operation, types, args, kwargs)
         finally:
             self.is_taking = before
         if operation is torch.ops.aten._to_copy.default and not before:
-            self.copies += args[0].device.type == "cuda" and made.device.type == "cpu"
+            self.waits += waits(args[0], made.device, (kwargs or {}).get("non_blocking"))
+        if operation is torch.ops.aten.copy_.default and not before:
+            self.waits += waits(args[1], args[0].device, (*args, False)[2])
         return made
+
+
+def waits(one, where, is_asked_not_to):
+    """Tell whether the host waits for a copy."""
+    return one.device.type != where.type and not is_asked_not_to
+
+
+def by_marks(_, indices, values):
+    """Tell whether an assignment must count marks first; one number is put in without that."""
+    return values.numel() > 1 and any(i is not None and i.dtype == torch.bool for i in indices)
 
 
 def numpy(tensor):
@@ -83,6 +99,8 @@ def gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch._VF, "gru", gru)
+    # Which transformers asks, and would look at no mask on this GPU.
+    monkeypatch.setattr("transformers.utils.import_utils.is_fake_tensor", lambda _: False)
     monkeypatch.setattr(torch, "empty", empty)
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
     monkeypatch.setattr(torch.Tensor, "numpy", numpy)

@@ -9,7 +9,7 @@ import typer.testing
 from pipeline.data import files
 from pipeline.download import cover_check, release, survey, verify
 from stages import verify as stage
-from tests.download import truncate_cover
+from tests.download import covers_of, truncate_cover
 
 
 def test_a_whole_download_fits(verified):
@@ -36,7 +36,7 @@ def replace(path, old, new):
 
 
 def lose_cover(folder):
-    (folder / "Whole_cover/v2.jpg").unlink()
+    (covers_of(folder) / "v2.jpg").unlink()
 
 
 def swap_columns(folder):
@@ -80,7 +80,7 @@ def lose_pairs(folder):
 
 
 def lose_covers(folder):
-    (folder / "Whole_cover").rename(folder / "elsewhere")
+    covers_of(folder).rename(folder / "Whole_cover.zip")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,8 @@ def lose_covers(folder):
         ),
         (
             lose_covers, {"covers missing": "6", "covers broken": "0 of 0"},
-            "Whole_cover: no such folder of covers; name the right one",
+            r"Source_Whole_cover: no such folder of covers\. Looked in .*/Source_Whole_cover, "
+            r".*/Whole/Source_Whole_cover, .*/Whole/Whole_cover: unpack the archive .*--covers none",
         ),
     ],
 )  # fmt: skip
@@ -228,6 +229,15 @@ def test_what_the_reader_alone_refuses_is_a_mismatch(verified, monkeypatch):
         "0",
     )
     assert "Does not fit:\n- Whole: Whole_pair.csv: can't be read\n" in said
+
+
+def test_items_without_a_chinese_title_are_worth_knowing(download, verified):
+    """The presets read that column, and `prepare` stops above prepare.max_missing."""
+    replace(release.folder(download, "Plain") / "Plain_item.csv", "v2,题,", "v2, ,")
+    status, _, said = verified()
+    assert status == 0
+    known = "Plain: 1 of 4 items (25.00%) have no text in Chinese; `prepare` stops where they are"
+    assert f"Worth knowing:\n- {known} more than prepare.max_missing" in said
 
 
 def test_what_the_reader_warns_of_is_worth_knowing(download, verified):

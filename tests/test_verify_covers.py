@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.download import cover_check, release, verify
 from stages import verify as stage
-from tests.download import truncate_cover
+from tests.download import covers_of, truncate_cover
 
 
 def test_the_decoding_of_covers_can_be_a_sample_or_left_out(download, verified):
@@ -22,7 +22,7 @@ def test_the_decoding_of_covers_can_be_a_sample_or_left_out(download, verified):
 
 def test_who_uses_texts_alone_needs_no_covers(download, verified):
     whole = verified()[1]["Whole"]["needs"]
-    shutil.rmtree(release.folder(download, "Whole") / "Whole_cover")
+    shutil.rmtree(covers_of(release.folder(download, "Whole")))
     assert verified(dataset=["Whole"])[0] == verified(dataset=["Whole"], covers="listed")[0] == 1
     status, found, said = verified(dataset=["Whole"], covers="none")
     row = found["Whole"]
@@ -38,7 +38,7 @@ def test_a_sample_of_covers_is_drawn_once_for_all(download):
     samples = []
     for _ in range(5):
         known = {}
-        checked = cover_check.check("Whole", covers, items, 3, 64, 1, known)
+        checked = cover_check.check("Whole", covers, "", items, 3, 64, 1, known)
         assert checked.decoded == len(known) == 3, "none is drawn twice"
         samples.append([*known])
     assert samples == [samples[0]] * 5
@@ -55,16 +55,16 @@ def test_shared_covers_are_decoded_once(download, verified, monkeypatch):
     assert len(decoded) == len(set(decoded)) == 6
 
 
-def test_shared_covers_may_lie_beside_their_data_set(download, verified):
+def test_shared_covers_may_lie_in_their_data_set(download, verified):
     folder = release.folder(download, "Whole")
-    before = verify.bytes_of(folder)
-    (folder / "Whole_cover").rename(folder.parent / "Source_Whole_cover")
+    before = verify.bytes_of(folder) + verify.bytes_of(covers_of(folder))
+    covers_of(folder).rename(folder / "Whole_cover")
     status, found, said = verified()
     assert status == 0
     for name in ("Half", "Whole"):
         assert re.search(
-            rf"- {name}: its covers are in .*/Source_datasets/Source_Whole_cover; a preset that "
-            rf"names .*/Whole/Whole_cover needs that as the covers of domains\.all\.{name}\n",
+            rf"- {name}: its covers are in .*/Source_datasets/Whole/Whole_cover; a preset that "
+            rf"names .*/Source_Whole_cover needs that as the covers of domains\.all\.{name}\n",
             said,
         )
     assert found["Half"]["covers broken"] == "0 of 4"
@@ -81,15 +81,15 @@ def test_a_large_download_says_how_far_it_is(download, monkeypatch, capsys):
 
 
 def test_a_cover_is_decoded_as_the_pipeline_decodes_it(download, verified):
-    Image.new("RGB", (9, 9)).save(release.folder(download, "Whole") / "Whole_cover/v1.jpg", "PNG")
+    Image.new("RGB", (9, 9)).save(release.covers_folder(download, "Whole") / "v1.jpg", "PNG")
     assert verified()[0] == 0, "a PNG that is called .jpg is a cover"
 
 
 def test_a_link_that_leads_nowhere_is_no_cover_and_takes_nothing(download, verified):
     folder = release.folder(download, "Whole")
     (folder / "notes").symlink_to(folder / "nowhere")
-    before = verify.bytes_of(folder)
-    cover = folder / "Whole_cover/v1.jpg"
+    before = verify.bytes_of(covers_of(folder))
+    cover = covers_of(folder) / "v1.jpg"
     size = cover.stat().st_size
     cover.unlink()
     cover.symlink_to(download / "gone.jpg")
@@ -97,13 +97,13 @@ def test_a_link_that_leads_nowhere_is_no_cover_and_takes_nothing(download, verif
     assert status == 1
     assert found["Whole"]["covers missing"] == "1"
     assert "- Whole: 1 items have no cover: v1; unpack the covers again" in said
-    assert verify.bytes_of(folder) == before - size
+    assert verify.bytes_of(covers_of(folder)) == before - size
     assert found["Plain"]["verdict"] == "ok"
 
 
 def test_covers_that_are_linked_count_as_those_that_are_not(download, verified):
     folder = release.folder(download, "Whole")
-    covers = folder / "Whole_cover"
+    covers = covers_of(folder)
     Image.effect_noise((600, 600), 99).save(covers / "more.png")  # so that MB show it
     expected = verified()[1]["Whole"]["on disk"]
     covers.rename(download / "elsewhere")

@@ -85,8 +85,11 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def whole(self, batch: dict[str, Tensor]) -> Tensor:
-        """Encode a batch at once, the topmost block for what pooling reads alone: [n, C]."""
-        if self.first is None:
+        """Encode a batch at once, the topmost block for what pooling reads alone: [n, C].
+
+        Where the family is known, part by part: transformers' own forward pass waits for a GPU.
+        """
+        if not self.can_divide:
             return self.encode(batch)
         return self._up(self.blocks(), self.enter(batch))
 

@@ -111,6 +111,7 @@ def peak_memory(device: torch.device) -> int:
 
 def has_room(device: torch.device, size: int) -> bool:
     """Tell whether contents of so many bytes may stay on a GPU; a CPU maps them from disk."""
+    give_back(device)  # what torch has in store does not count as free
     return device.type == "cuda" and size < SHARE * torch.cuda.mem_get_info(device)[0]
 
 

@@ -221,6 +221,5 @@ def missing(name: str, spec: Spec, error: Exception) -> str:
     return (
         f"the image encoder {name} could not be downloaded ({type(error).__name__}: "
         f"{str(error).strip()[:300]}).{offline} The cache looked in: {constants.HF_HUB_CACHE}. "
-        "To use a local copy, set encoders.image in params.yaml to the path of its folder, or "
-        "`weights` to a file, and origins.image to the same path."
+        + specification.local_copy("image")
     )

@@ -86,6 +86,16 @@ def unknown_options(spec: Spec, error: TypeError) -> str:
     )
 
 
+def local_copy(modality: str) -> str:
+    """Say how to name a model that lies here, and to lose nothing else that the entry says."""
+    or_weights = " (or a file under its `weights`)" if modality == "image" else ""
+    return (
+        "To use a local copy, put the path of its folder in place of the name in "
+        f"encoders.{modality}{or_weights} and in origins.{modality}; where the entry has keys, its "
+        "`model` is that name, and the others stay."
+    )
+
+
 def _named(name: str, modality: str) -> Spec:
     prefix, _, rest = name.partition(":")
     if prefix == "timm" and rest:

@@ -85,8 +85,7 @@ def _unreadable(spec: Spec, local: bool, error: Exception) -> str:
     return (
         f"the text encoder {spec.model!r} is no local folder and could not be downloaded "
         f"({reason}).{offline} The cache looked in: {constants.HF_HUB_CACHE}. "
-        "To use a local copy, set encoders.text and origins.text in params.yaml to the path of its "
-        "folder."
+        + specification.local_copy("text")
     )
 
 

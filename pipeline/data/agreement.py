@@ -177,7 +177,8 @@ def _check_domains(lists: Lists) -> None:
     domains = lists.domains
     for name in [*lists.sources, *lists.targets]:
         if name not in domains.all:
-            stop(f"{name!r} in sources or targets", f"domains.all lists {[*domains.all]}")
+            known = f"domains.all lists {[*domains.all]}; list it there or take it out"
+            stop(f"{name!r} in sources or targets", known)
         if name in lists.sources and name in lists.targets:
             stop(f"{name!r} in sources and in targets", "a domain is the one or the other")
 

@@ -51,14 +51,18 @@ class Packed(NamedTuple):
     digests: pl.DataFrame  # N rows of DIGESTS, row i - 1 is item i
 
 
-def listing(folder: Path) -> list[str]:
+def listing(folder: Path, advice: str = f"Name the right one. {WITHOUT}") -> list[str]:
     """List the image files of a folder: names in a fixed order.
+
+    Args:
+        folder: the covers'.
+        advice: what to do where there is none, for the message.
 
     Raises:
         Stop: there is no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise Stop(f"{folder}: no such folder of covers; name the right one. {WITHOUT}")
+        raise Stop(f"{folder}: no such folder of covers. {advice}")
     with os.scandir(folder) as entries:
         all_there = [*entries]
     found = [e.name for e in all_there if _suffix(e.name) in SUFFIXES and e.is_file()]
@@ -71,7 +75,7 @@ def listing(folder: Path) -> list[str]:
         below = next((e.name for e in all_there if e.is_dir()), None)
         if below is not None:
             rule += f", and folders in it, such as {below}, are not searched: put all in one"
-        raise Stop(f"{folder}: not one cover in the folder; {rule}. {WITHOUT}")
+        raise Stop(f"{folder}: not one cover in the folder; {rule}. {advice}")
     return sorted(names, key=lambda name: (SUFFIXES.index(_suffix(name)), name))
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from pipeline.data import locks
 
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: no room is left on a disk, or for its user
-SHORT = ("out of memory", "can't allocate memory")  # a GPU's words, and torch's on a CPU
+# In what CUDA, cuBLAS, cuDNN and, on a CPU, torch say.
+SHORT = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "can't allocate memory")
 FULL_IN_RUST = tuple(f"(os error {code})" for code in FULL)  # as polars and safetensors say it
 
 # One of these is in every folder that a stage writes again, so that no other is taken for one.

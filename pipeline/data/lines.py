@@ -157,7 +157,7 @@ def _not_text(text: str) -> str | None:
         content.decode()
     except UnicodeDecodeError as error:
         byte = f"byte 0x{content[error.start]:02x} at place {error.start + 1}"
-        return f"{byte} is not UTF-8; convert the file (iconv -t UTF-8)"
+        return f"{byte} is not UTF-8; convert the file (iconv -f GB18030 -t UTF-8 if Chinese)"
     return None
 
 

@@ -33,6 +33,7 @@ UNWANTED = Checked([], {}, decoded=0, rate=0.0, fault="", wanted=False)
 def check(
     name: str,
     folder: Path,
+    advice: str,
     items: Sequence[str],
     most: int | None,
     size: int,
@@ -44,6 +45,7 @@ def check(
     Args:
         name: the data set's.
         folder: the folder of covers.
+        advice: what to do where it holds none, for the fault.
         items: the items' ids.
         most: how many covers to decode, drawn at random; None: all.
         size: pixels of a side that the pipeline will make of them.
@@ -51,7 +53,7 @@ def check(
         known: what was found of a file before, which is not decoded again; added to.
     """
     try:
-        found = covers.by_id(covers.listing(folder))
+        found = covers.by_id(covers.listing(folder, advice))
     except files.Stop as stop:
         return Checked([*items], {}, decoded=0, rate=0.0, fault=str(stop))
     files_of = [(item, covers.of(found, item)) for item in items]

@@ -47,14 +47,26 @@ def covers_folder(root: Path, name: str) -> Path:
 
 
 def covers_places(root: Path, name: str) -> list[Path]:
-    """List where a data set's covers may be: D_cover, as presets have it, or Source_D_cover."""
+    """List where a data set's covers may be, first where presets have them.
+
+    The authors say that both sources share a folder Source_Bili_2M_cover, not where it lies.
+    """
     own = PUBLISHED[name].covers or name
     beside = folder(root, name).parent
-    return [
-        beside / own / f"{own}_cover",
-        beside / own / f"Source_{own}_cover",
-        beside / f"Source_{own}_cover",
-    ]
+    in_own = beside / own / f"{own}_cover"
+    if PUBLISHED[name].folder != SOURCES:
+        return [in_own]
+    shared = f"Source_{own}_cover"
+    return [beside / shared, beside / own / shared, in_own]
+
+
+def without_covers(root: Path, name: str) -> str:
+    """Say what to do where none of the places has covers."""
+    places = ", ".join(map(str, covers_places(root, name)))
+    return (
+        f"Looked in {places}: unpack the archive of the covers there (files <id>.jpg, an lmdb is "
+        "not read), or check texts alone by --covers none"
+    )
 
 
 def elsewhere(root: Path, name: str) -> list[str]:

@@ -47,9 +47,20 @@ def survey(folder: Path) -> Survey:
         unknown=int((numbers == 0).sum()),
         broken=0,
         faults=[],
-        warnings=raw.warnings,
+        warnings=[*raw.warnings, *_textless(raw.items)],
         seconds=time.monotonic() - began,
     )
+
+
+def _textless(items: pl.DataFrame) -> list[str]:
+    """Say how many items have no text in the language that presets read."""
+    n = int((items["text"].fill_null("") == "").sum())
+    if not n:
+        return []
+    return [
+        f"{n:,} of {len(items):,} items ({n / len(items):.2%}) have no text in Chinese; `prepare` "
+        "stops where they are more than prepare.max_missing"
+    ]
 
 
 class _Tally:

@@ -112,7 +112,8 @@ class Recommender(nn.Module):
         """
         self.eval()
         parameter = next(self.users.parameters())
-        where, vectors = parameter.device, torch.from_numpy(items).to(parameter)
+        where = parameter.device
+        vectors = device.move(torch.from_numpy(items).to(parameter.dtype), where)
         n = lengths(histories)
         order = np.argsort(n, kind="stable")
         queries = np.empty((len(n), items.shape[1]), np.float32)

@@ -112,5 +112,6 @@ def _if_room(work: Callable[[], T], instead: str) -> T | None:
     except RuntimeError as error:
         if not files.is_short_of_memory(error):
             raise
+        _resources.cache_clear()  # one that was being set up is half made, and would crash
         sys.stderr.write(f"search: a GPU has too little memory left; {instead}\n")
         return None

@@ -13,6 +13,8 @@ from pipeline.models.recommender import Recommender
 from pipeline.retrieval import metrics, search
 from pipeline.training import batches, losses
 
+VERSIONS = 64  # that torch.compile may make of one piece of code: all parts share Module's own
+
 
 def loss(model: Recommender, name: LossName, batch: batches.Batch) -> Tensor:
     """Give the loss of this process's users as a share of the mean over those of all processes.
@@ -71,6 +73,7 @@ def compile_parts(model: Recommender, backend: str = "inductor") -> None:
             stays as it is.
         backend: of torch.compile.
     """
+    torch._dynamo.config.recompile_limit = VERSIONS
     parts: list[nn.Module] = [model.users]
     if isinstance(model.tower, EndToEndTower):
         for encoder in model.tower.encoders.values():

@@ -173,8 +173,12 @@ def test_a_name_that_cannot_be_downloaded_says_where_it_looked(monkeypatch, tmp_
     with pytest.raises(files.Stop) as stop:
         text.SentenceEncoder.fetch(specification.resolve("nobody/no-such-model", "text"))
     said = str(stop.value)
-    for part in ("'nobody/no-such-model'", "HF_HUB_OFFLINE", str(tmp_path), "path of its folder"):
+    for part in ("'nobody/no-such-model'", "HF_HUB_OFFLINE", str(tmp_path)):
         assert part in said
+    assert said.endswith(
+        "To use a local copy, put the path of its folder in place of the name in encoders.text and "
+        "in origins.text; where the entry has keys, its `model` is that name, and the others stay."
+    )
 
 
 def test_the_digest_is_that_of_what_the_encoder_reads_of_the_texts(bert, fetch):

@@ -161,12 +161,11 @@ def test_covers_are_found_by_id_where_the_table_names_none():
 
 def test_a_folder_without_covers_stops(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(
-        Stop, match=r"not one cover .*\.jpg\|\.jpeg\|\.png\|\.webp\. A domain with.* text only"
-    ):
+    advice = r"Name the right one\. A domain without .* text only"
+    with pytest.raises(Stop, match=rf"not one cover .*\.jpg\|\.jpeg\|\.png\|\.webp\. {advice}"):
         covers.listing(tmp_path)
     with pytest.raises(
-        Stop, match=r"gone: no such folder of covers; name the right one\. A domain"
+        Stop, match=r"gone: no such folder of covers\. Name the right one\. A domain"
     ):
         covers.listing(tmp_path / "gone")
 

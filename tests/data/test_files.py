@@ -28,6 +28,22 @@ def leftover(folder, process):
     return part
 
 
+@pytest.mark.parametrize(
+    ("error", "is_short"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] can't allocate memory: you"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_torch_and_cuda_call_too_little_memory(error, is_short):
+    assert files.is_short_of_memory(error) == is_short
+
+
 def test_a_folder_takes_the_place_of_the_former_one_whole(tmp_path):
     out = tmp_path / "deep" / "out"
     for name in ("run.json", "card.json"):

@@ -106,7 +106,7 @@ def test_a_survey_goes_on_after_broken_rows(tmp_path):
     problems = {line: problem for line, _, problem in found if problem}
     assert [*problems] == [3, 4, 5, 6, 7, 8], "a quote without end spoils its own line alone"
     assert "not a row of a CSV file (unexpected end of data)" in problems[3]
-    assert problems[4] == "byte 0xff at place 1 is not UTF-8; convert the file (iconv -t UTF-8)"
+    assert problems[4].startswith("byte 0xff at place 1 is not UTF-8; convert the file (iconv -f ")
     assert problems[5].startswith("a quote within a field")
     assert problems[6] == "3 columns"
 

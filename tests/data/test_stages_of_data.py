@@ -121,7 +121,7 @@ def test_a_domain_without_readable_covers_stops_and_leaves_nothing(work):
     run_prepare(work, folder)
     with pytest.raises(Stop, match="it can serve content text only, not image or both"):
         run_covers(work, shots)
-    with pytest.raises(Stop, match=r"gone: no such folder of covers; .* can serve content text"):
+    with pytest.raises(Stop, match=r"gone: no such folder of covers\. .* can serve content text"):
         run_covers(work, work / "gone")
     assert {p.name for p in (work / "out").iterdir()} == {"films"}
     assert {p.name for p in (work / "cards").iterdir()} == {"films"}

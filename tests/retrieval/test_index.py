@@ -73,6 +73,35 @@ def test_the_cpu_searches_where_a_gpu_has_no_room_for_the_vectors(monkeypatch, c
     )
 
 
+def test_what_a_full_gpu_left_half_set_up_is_not_used_again(monkeypatch):
+    """FAISS takes it for whole once it failed, and would read a store that is not there."""
+    made = []
+
+    class Resources:
+        def __init__(self):
+            made.append(self)
+
+        def setTempMemory(self, _):  # noqa: N802  # FAISS's
+            pass
+
+    def to_gpus(resources, *_):
+        if resources[0] is made[0]:
+            raise RuntimeError(FULL)
+        return faiss.IndexFlatIP(3)
+
+    stubs = {
+        "StandardGpuResources": Resources,
+        "GpuMultipleClonerOptions": lambda: SimpleNamespace(shard=False),
+        "index_cpu_to_gpu_multiple_py": to_gpus,
+    }
+    for name, value in stubs.items():
+        monkeypatch.setattr(index.faiss, name, value, raising=False)
+    index._resources.cache_clear()
+    indexes = [index.OnGpus(np.eye(3, dtype=np.float32), 0, []).index for _ in range(2)]
+    index._resources.cache_clear()
+    assert indexes[0] is None and indexes[1] is not None
+
+
 @pytest.mark.parametrize("room", [1, 3, 4])
 def test_gpus_share_what_is_too_much_for_one(monkeypatch, capsys, room):
     """`room`: of so many GPUs together, three being there."""

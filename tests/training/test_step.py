@@ -12,6 +12,7 @@ from pipeline.models import items, recommender, users
 from pipeline.models.sasrec import Sasrec
 from pipeline.training import loop, losses, objective
 from pipeline.training.checkpoint import Keeper
+from tests import fake_gpu
 from tests.memory import out_of_memory
 from tests.models.test_items import WIDTH, towers
 from tests.small_domains import LENGTH, OTHERS, PLAN, SASREC, chain, divided, feed
@@ -168,7 +169,8 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
         by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
-        if name in WAITS or name.startswith("_unique") or by_mask:
+        puts = name in fake_gpu.ASSIGN and fake_gpu.by_marks(*args[:3])
+        if name in WAITS or name.startswith("_unique") or by_mask or puts:
             self.counts[name] += 1
         return func(*args, **(kwargs or {}))
 
@@ -213,7 +215,10 @@ def test_what_would_wait_is_seen():
     with Waits() as waits:
         x = torch.arange(4)
         x.max().item(), x.nonzero(), x[x > 1]
-    assert waits.counts == {"_local_scalar_dense": 1, "nonzero": 1, "index": 1}
+        x[x > 1] = x[:2].clone()
+        x[x > 1] = 0
+    seen = {"_local_scalar_dense": 1, "nonzero": 1, "index": 1, "index_put_": 1}
+    assert waits.counts == seen
 
 
 def small_fit(tmp_path, monkeypatch, steps):
