@@ -15,7 +15,12 @@ FILE = Path("../shared/data/ml1m_sasrec/ml-1m.txt.gz")  # beside the checkout
 MD5 = "f7699aece54d883579ea84535bacdda0"  # of ml-1m.txt, the file that published values are of
 LENGTH = 200  # L
 PROTOCOL = split.Protocol(
-    min_items=5, window=LENGTH + split.HELD_OUT + 1, mask="all", catalogue="all", select="ndcg@10"
+    min_items=5,
+    window=LENGTH + split.HELD_OUT + 1,
+    train="window",
+    mask="all",
+    catalogue="all",
+    select="ndcg@10",
 )
 PREPARE = prepare.Prepare(
     max_users=0,

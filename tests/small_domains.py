@@ -9,7 +9,9 @@ from pipeline.training import batches, schedule
 from pipeline.training.negatives import Negatives
 from pipeline.training.settings import ContentRun, EndToEndRun, IdRun
 
-PROTOCOL = split.Protocol(min_items=5, window=9, mask="window", catalogue="all", select="hr@10")
+PROTOCOL = split.Protocol(
+    min_items=5, window=9, train="window", mask="window", catalogue="all", select="hr@10"
+)
 LENGTH = PROTOCOL.history
 SASREC = SasrecSettings(blocks=1, heads=2, norm="pre", activation="gelu", expansion=2, dropout=0.0)
 OTHERS = {  # user encoders

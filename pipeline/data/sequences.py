@@ -58,6 +58,28 @@ def drop_last(lists: Lists, n: int) -> Lists:
     return _pieces(lists, lists.offsets[:-1], np.maximum(lengths(lists) - n, 0))
 
 
+def marked(lists: Lists, marks: np.ndarray) -> Lists:
+    """Keep the items that are marked ([N + 1] bool), each row's in their order."""
+    is_kept = marks[lists.items]
+    before = np.concatenate([[0], np.cumsum(is_kept)])
+    return Lists(lists.items[is_kept], before[lists.offsets])
+
+
+def cut(lists: Lists, size: int) -> Lists:
+    """Cut each row from its end into pieces of at most `size` items, 2 or more, the last one first.
+
+    A piece ends with the item that the one after it in time begins with, so that every two
+    neighbours of a row stand side by side in one piece, and in one alone.
+    """
+    n = lengths(lists)
+    counts = np.maximum(1, -(-(n - 1) // (size - 1)))  # pieces of each row
+    rows = np.repeat(np.arange(len(n)), counts)
+    place = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)  # from the end
+    ends = n[rows] - place * (size - 1)
+    starts = np.maximum(ends - size, 0)
+    return _pieces(lists, lists.offsets[:-1][rows] + starts, ends - starts)
+
+
 def _pieces(lists: Lists, starts: np.ndarray, counts: np.ndarray) -> Lists:
     """Copy items[starts[r] : starts[r] + counts[r]] for each new row r."""
     offsets = np.zeros(len(counts) + 1, np.int64)

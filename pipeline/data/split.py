@@ -19,6 +19,7 @@ class Protocol(Section):
 
     min_items: int = Field(ge=HELD_OUT + 1)  # users with fewer are dropped
     window: int = Field(ge=HELD_OUT + 2)  # a user's last items that count, two to learn from
+    train: Literal["window", "all"]  # what is learned from: the windows, or what is before them too
     mask: Literal["window", "all", "none"]  # what of a user's past may not be retrieved
     catalogue: Literal["window", "all"]  # candidates: items of the windows, or the item table
     select: Literal["hr@10", "ndcg@10"]  # the validation metric of the best epoch, at CUTOFF
@@ -40,7 +41,7 @@ class HeldOut(NamedTuple):
 class Split(NamedTuple):
     """A domain's interactions, divided."""
 
-    train: Lists  # the window without the two held-out items: at most window - 2 items
+    train: Lists  # rows of window - 2 items at most: windows without held-out items; older pieces
     valid: HeldOut
     test: HeldOut
     candidates: np.ndarray  # [N + 1] bool, the catalogue; PAD is never in it
@@ -49,10 +50,14 @@ class Split(NamedTuple):
 def split(histories: Lists, n_items: int, protocol: Protocol) -> Split:
     """Divide each user's history, oldest item first, into train part, validation and test.
 
+    Where all is learned from, what is before a user's window follows it as further rows, in pieces
+    of its length; validation, test and candidates are those of the windows, and older items that
+    are no candidates are left out.
+
     Args:
         histories: whole histories, row u is user u's.
         n_items: N, the number of items in the item table.
-        protocol: window, mask and catalogue.
+        protocol: window, train, mask and catalogue.
 
     Raises:
         ValueError: a user has too few items to hold two out of.
@@ -63,12 +68,17 @@ def split(histories: Lists, n_items: int, protocol: Protocol) -> Split:
             f"a user has {shortest} items, fewer than protocol.min_items = {protocol.min_items}"
         )
     windows = sequences.last(histories, protocol.window)
-    train = sequences.drop_last(windows, HELD_OUT)
+    known = sequences.drop_last(windows, HELD_OUT)
+    catalogue = _candidates(windows, n_items, protocol)
+    train = known
+    if protocol.train == "all":
+        whole = sequences.marked(sequences.drop_last(histories, HELD_OUT), catalogue)
+        train = sequences.cut(whole, protocol.window - HELD_OUT)
     return Split(
         train=train,
-        valid=_held_out(histories, windows, train, HELD_OUT, protocol),
+        valid=_held_out(histories, windows, known, HELD_OUT, protocol),
         test=_held_out(histories, windows, sequences.drop_last(windows, 1), 1, protocol),
-        candidates=_candidates(windows, n_items, protocol),
+        candidates=catalogue,
     )
 
 

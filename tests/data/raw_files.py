@@ -17,7 +17,9 @@ TABLE = table.Table(
 SETTINGS = prepare.Prepare(
     max_users=0, seed=0, max_unknown=0.0, max_missing=1.0, duplicates="keep", table=TABLE
 )
-PROTOCOL = split.Protocol(min_items=5, window=23, mask="window", catalogue="window", select="hr@10")
+PROTOCOL = split.Protocol(
+    min_items=5, window=23, train="window", mask="window", catalogue="window", select="hr@10"
+)
 
 ITEMS = "".join(f'v{i},题{i},"title, {i}"\n' for i in range(1, 13))
 # u1 has v1..v6, u2 v7..v12, at rising times; item, user, time

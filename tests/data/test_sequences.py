@@ -50,6 +50,29 @@ def test_take_agrees_with_indexing(rows, data):
     assert taken.offsets.dtype == np.int64
 
 
+@given(ROWS, st.integers(2, 5))
+def test_pieces_share_their_ends_alone(rows, size):
+    pieces = iter(rows_of(sequences.cut(sequences.from_rows(rows), size)))
+    for row in rows:
+        joined = next(pieces)
+        assert len(joined) == min(size, len(row))
+        while len(joined) < len(row):
+            older = next(pieces)
+            assert 2 <= len(older) <= size
+            assert older[-1] == joined[0]
+            assert len(older) == size or len(older) + len(joined) - 1 == len(row)
+            joined = older[:-1] + joined
+        assert joined == row
+    assert next(pieces, None) is None
+
+
+@given(ROWS, st.sets(st.integers(0, 9)))
+def test_marked_items_keep_their_order(rows, marked):
+    marks = np.isin(np.arange(10), [*marked])
+    found = rows_of(sequences.marked(sequences.from_rows(rows), marks))
+    assert found == [[item for item in row if item in marked] for row in rows]
+
+
 @given(ROWS)
 def test_distinct_items_are_each_users_own(rows):
     found = sequences.distinct(sequences.from_rows(rows), 10)

@@ -1,5 +1,7 @@
 """Leave-one-out by hand, and what holds for any history."""
 
+import itertools
+from collections import Counter
 from typing import get_args
 
 import numpy as np
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 
 from pipeline.data import sequences, split
 
-NINEREC = split.Protocol(min_items=5, window=23, mask="window", catalogue="window", select="hr@10")
+NINEREC = split.Protocol(
+    min_items=5, window=23, train="window", mask="window", catalogue="window", select="hr@10"
+)
 
 
 def rows_of(lists):
@@ -54,6 +58,41 @@ def test_a_long_history_by_hand(mask, valid, test):
     assert rows_of(parts.test.masked) == [list(test)]
     assert (parts.valid.items.tolist(), parts.test.items.tolist()) == ([29], [30])
     assert np.flatnonzero(parts.candidates).tolist() == list(range(8, 31))
+
+
+def test_all_of_a_history_is_learned_from_in_pieces_by_hand():
+    # Windows of 6: 4 to learn from, 2 held out. The first user's is 6..11, the second's all.
+    rows = [range(1, 12), [1, 2, 6, 7, 8]]
+    protocol = with_(window=6, train="all", catalogue="all")
+    parts = split.split(sequences.from_rows(rows), 12, protocol)
+    assert rows_of(parts.train) == [[6, 7, 8, 9], [3, 4, 5, 6], [1, 2, 3], [1, 2, 6]]
+
+    # Items 3, 4 and 5 are in no window, 1 and 2 in the second's.
+    protocol = with_(window=6, train="all", catalogue="window")
+    parts = split.split(sequences.from_rows(rows), 12, protocol)
+    assert rows_of(parts.train) == [[6, 7, 8, 9], [1, 2, 6], [1, 2, 6]]
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 12), min_size=3, max_size=30), min_size=1, max_size=5),
+    st.integers(4, 9),
+    st.sampled_from(["window", "all"]),
+)
+def test_what_is_learned_from_changes_no_test_and_misses_no_neighbours(rows, window, catalogue):
+    protocol = with_(min_items=3, window=window, catalogue=catalogue)
+    less = split.split(sequences.from_rows(rows), 12, protocol)
+    more = split.split(sequences.from_rows(rows), 12, protocol.model_copy(update={"train": "all"}))
+    assert more.candidates.tolist() == less.candidates.tolist()
+    for one, other in ((more.valid, less.valid), (more.test, less.test)):
+        assert rows_of(one.histories) == rows_of(other.histories)
+        assert rows_of(one.masked) == rows_of(other.masked)
+        assert one.items.tolist() == other.items.tolist()
+    kept = [[item for item in row[:-2] if less.candidates[item]] for row in rows]
+    expected = [pair for row in kept for pair in itertools.pairwise(row)]
+    found = [pair for row in rows_of(more.train) for pair in itertools.pairwise(row)]
+    assert sorted(found) == sorted(expected)
+    assert sequences.lengths(more.train).max() <= window - 2
+    assert Counter(map(tuple, rows_of(less.train))) <= Counter(map(tuple, rows_of(more.train)))
 
 
 def test_catalogue_all_is_the_item_table():

@@ -8,7 +8,9 @@ from pipeline.data import sequences, split
 from pipeline.retrieval import baselines, metrics, search
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
-PAPER = split.Protocol(min_items=5, window=23, mask="window", catalogue="window", select="hr@10")
+PAPER = split.Protocol(
+    min_items=5, window=23, train="window", mask="window", catalogue="window", select="hr@10"
+)
 
 
 def real(name):

@@ -13,7 +13,7 @@ from stages import evaluate
 
 N, U, D = 30, 40, 8
 PARAMS = """
-protocol: {min_items: 5, window: 23, mask: window, catalogue: all, select: hr@10}
+protocol: {min_items: 5, window: 23, train: window, mask: window, catalogue: all, select: hr@10}
 evaluate: {cutoffs: [5, 10]}
 sources: []
 seeds: [1, 2]
@@ -29,7 +29,9 @@ machine:
   {device: auto, threads: 0, embed_batch: 1, prefix_cache: "off", micro_batch_items: 0,
    compile: false, processes: 1, checkpoint_seconds: 0}
 """
-PROTOCOL = split.Protocol(min_items=5, window=23, mask="window", catalogue="all", select="hr@10")
+PROTOCOL = split.Protocol(
+    min_items=5, window=23, train="window", mask="window", catalogue="all", select="hr@10"
+)
 
 
 @pytest.fixture
@@ -264,6 +266,16 @@ def test_repeated_held_out_items_are_counted():
     divided = split.split(sequences.from_rows([[1, 2, 3, 4, 1], [1, 2, 3, 3, 5]]), 5, PROTOCOL)
     counts = evaluation.counts(divided)
     assert (counts["unreachable_valid"], counts["unreachable_test"]) == (1, 1)
+
+
+def test_items_occur_as_often_as_is_learned_from():
+    divided = split.split(
+        sequences.from_rows([[5, 3, 1, 2, 3, 4]]), 5, PROTOCOL.model_copy(update={"window": 4})
+    )
+    assert evaluation.users(divided)["occurrences"].to_list() == [0]
+    longer = PROTOCOL.model_copy(update={"window": 4, "train": "all"})
+    divided = split.split(sequences.from_rows([[5, 4, 1, 2, 3, 4]]), 5, longer)
+    assert evaluation.users(divided)["occurrences"].to_list() == [2]  # pieces 5 4, 4 1 and 1 2
 
 
 @pytest.mark.parametrize("mask", ["window", "all", "none"])

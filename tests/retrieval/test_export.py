@@ -19,7 +19,8 @@ from stages import export as stage
 
 N, U, D = 60, 50, 8
 PROTOCOL = {
-    "min_items": 5, "window": 8, "mask": "window", "catalogue": "window", "select": "hr@10"
+    "min_items": 5, "window": 8, "train": "window", "mask": "window", "catalogue": "window",
+    "select": "hr@10",
 }  # fmt: skip
 MACHINE = {
     "device": "auto", "threads": 0, "embed_batch": 1, "prefix_cache": "off", "micro_batch_items": 0,
