@@ -27,6 +27,7 @@ def card(
     users, interactions = len(prepared.users), len(histories.items)
     by_window = protocol.model_copy(update={"mask": "window"})
     parts = split.split(histories, len(items), by_window)
+    twice = len(parts.train.offsets) - 1 - users  # pieces share an item
     seen = np.zeros(len(items) + 1, bool)
     seen[parts.train.items] = True
     long = sequences.lengths(histories)
@@ -39,6 +40,7 @@ def card(
         "items": len(items),
         "candidates": int(parts.candidates.sum()),
         "interactions": interactions,
+        "share_learned": (len(parts.train.items) - twice) / interactions,
         "sparsity": 1 - interactions / (users * len(items)),
         "lengths": {name: float(np.quantile(long, q)) for name, q in QUANTILES.items()}
         | {"mean": float(long.mean())},

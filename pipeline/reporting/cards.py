@@ -15,6 +15,7 @@ ROWS = {  # label -> where it stands in the card of `prepare`, or below `covers`
     "users they are a sample of": SAMPLED,
     "candidates": "candidates",
     "interactions": "interactions",
+    "of them learned from": "share_learned",
     "sparsity": "sparsity",
     "history length, median": "lengths.median",
     "history length, longest": "lengths.max",
@@ -27,7 +28,7 @@ ROWS = {  # label -> where it stands in the card of `prepare`, or below `covers`
     "dropped: users with too few items": "dropped.short_users",
     "dropped: duplicates": "dropped.duplicates",
 }
-SHARES = ("sparsity", "share_without", "covers.share_missing")  # shown in percent
+SHARES = ("share_learned", "sparsity", "share_without", "covers.share_missing")  # shown in percent
 
 
 def load(folder: Path, domains: list[str], illustrated: list[str]) -> dict[str, dict[str, Any]]:

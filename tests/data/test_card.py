@@ -41,6 +41,7 @@ def test_hand_worked_numbers(described):
         "items": 10,
         "candidates": 6,  # 1 2 3 4 7 8
         "interactions": 11,
+        "share_learned": 7 / 11,
         "sparsity": 1 - 11 / (2 * 10),
         "lengths": {
             "min": 5.0, "quarter": 5.25, "median": 5.5, "three_quarters": 5.75, "max": 6.0,
@@ -63,6 +64,13 @@ REPEATED = (
     "1 of 2 test items are among what is masked for their user, and count as a miss; {}where users "
     "come back to the same items, protocol.mask: none lets them be found"
 )
+
+
+@pytest.mark.parametrize(("train", "learned"), [("window", 4), ("all", 7)])
+def test_what_is_learned_from_counts_once_where_pieces_meet(train, learned):
+    # windows of 4: 2 3 and 3 4; all: 2 3, 1 2 and 3 4, 2 3, 1 2
+    found = describe(window=4, train=train, catalogue="all")
+    assert found["share_learned"] == learned / 11
 
 
 def test_it_warns_where_many_test_items_are_masked():
