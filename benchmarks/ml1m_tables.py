@@ -17,7 +17,8 @@ RUNS = [
 ABOUT = f"""
 Equal on all sides: leave-one-out, a user's last item for the test, every item ranked. Ours read
 `ml-1m.txt` (MD5 {data.MD5}: 6,040 users, 3,416 items), as all but HSTU's do;
-keep the last {data.LENGTH} items of a history, leave out of a ranking all that the user had before,
+keep the last {data.LENGTH} items of a history (recipes called `-all` learn from older ones too, in
+pieces of that length), leave out of a ranking all that the user had before,
 and count ties at their expected value (the others at whichever place sorting leaves them). The best
 epoch is that of NDCG@10 on validation, each user's last item but one; the test is read once, for
 it. *expected* is a band drawn by hand about the published values that are most alike: below it
