@@ -1,7 +1,7 @@
 """What is trained on MovieLens-1M, by name, and the sections of settings each recipe makes."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks import ml1m_data as data
 from pipeline.data import files, split
@@ -46,19 +46,18 @@ class Recipe(NamedTuple):
     user: str  # one of models.users.USER_ENCODERS
     encoder: Mapping[str, Any]  # its section
     training: Mapping[str, Any]  # the loss, and what differs from TRAINING
-    train: Literal["window", "all"] = "window"  # as in the protocol
-
-    @property
-    def protocol(self) -> split.Protocol:
-        """How users are tested, and what is learned from."""
-        return data.PROTOCOL.model_copy(update={"train": self.train})
+    protocol: split.Protocol = data.PROTOCOL
 
 
 RECIPES = {
     "sasrec-softmax": Recipe("sasrec-softmax", "sasrec", SASREC, {"loss": "full_softmax"}),
     # Items before a user's last 200 train too: a third of all, which published runs leave out.
     "sasrec-softmax-all": Recipe(
-        "sasrec-softmax", "sasrec", SASREC, {"loss": "full_softmax"}, train="all"
+        "sasrec-softmax",
+        "sasrec",
+        SASREC,
+        {"loss": "full_softmax"},
+        data.PROTOCOL.model_copy(update={"train": "all"}),
     ),
     # At the plateau back to the best weights, at a fifth of the rate, as the shipped settings do.
     "sasrec-softmax-drop": Recipe(

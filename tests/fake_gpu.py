@@ -64,7 +64,12 @@ def waits(one, where, is_asked_not_to):
 
 def by_marks(_, indices, values):
     """Tell whether an assignment must count marks first; one number is put in without that."""
-    return values.numel() > 1 and any(i is not None and i.dtype == torch.bool for i in indices)
+    return values.numel() > 1 and has_marks(indices)
+
+
+def has_marks(indices):
+    """Tell whether some of an operation's indices are marks, not numbers."""
+    return any(i is not None and i.dtype == torch.bool for i in indices)
 
 
 def numpy(tensor):

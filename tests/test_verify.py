@@ -124,7 +124,8 @@ def lose_covers(folder):
         (
             lose_covers, {"covers missing": "6", "covers broken": "0 of 0"},
             r"Source_Whole_cover: no such folder of covers\. Looked in .*/Source_Whole_cover, "
-            r".*/Whole/Source_Whole_cover, .*/Whole/Whole_cover: unpack the archive .*--covers n",
+            r".*/Whole/Source_Whole_cover, .*/Whole/Whole_cover: unpack the archive "
+            r".*--covers none",
         ),
     ],
 )  # fmt: skip

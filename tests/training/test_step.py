@@ -168,7 +168,7 @@ class Waits(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.overloadpacket.__name__
-        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        by_mask = name == "index" and fake_gpu.has_marks(args[1])
         puts = name in fake_gpu.ASSIGN and fake_gpu.by_marks(*args[:3])
         if name in WAITS or name.startswith("_unique") or by_mask or puts:
             self.counts[name] += 1
